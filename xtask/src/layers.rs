@@ -57,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("template-arena", &["rekindle-sim", "rekindle"]),
     ("template-strategy", &["rekindle-sim", "rekindle"]),
     ("template-turns", &["rekindle-sim", "rekindle"]),
+    ("rekindle-allocations", &[]),
     ("rekindle-testservers", &[]),
     ("rekindle-server", &["rekindle", "rekindle-arena", "rekindle-skirmish", "rekindle-tictactoe"]),
 ];
@@ -117,8 +118,12 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// What no product may carry, and what is not part of it.
-const FOR_TESTS: &[&str] =
-    &["rekindle-store-conformance", "rekindle-testkit", "rekindle-testservers"];
+const FOR_TESTS: &[&str] = &[
+    "rekindle-allocations",
+    "rekindle-store-conformance",
+    "rekindle-testkit",
+    "rekindle-testservers",
+];
 const MAY_TEST: &[&str] = &["rekindle-testkit", "xtask"];
 /// The cargo feature with which a test leaves out a guard of a store. No product may turn it on.
 const SABOTAGE: &str = "mutants";
@@ -135,7 +140,7 @@ const FORBIDDEN_IN_PRODUCTS: &[&str] = &["print!", "println!", "eprint!", "eprin
 const PRODUCTS: &[&str] =
     &["src", "schema/src", "actors/src", "cluster/src", "loadtest/src", "crates", "games"];
 const NO_PRODUCTS: &[&str] =
-    &["/tests/", "/benches/", "/store-conformance/", "/testkit/", "/testservers/"];
+    &["/tests/", "/benches/", "/allocations/", "/store-conformance/", "/testkit/", "/testservers/"];
 
 #[derive(Deserialize)]
 struct Metadata {

@@ -319,6 +319,16 @@ fn tell_dropped(match_id: MatchId, dropped: &[String]) {
     }
 }
 
+/// Says in the log, in one line, which components entities of a match got when it was restored.
+fn tell_filled(match_id: MatchId, filled: &[String]) {
+    if !filled.is_empty() {
+        tracing::info!(
+            code = "RK-SIM-035", %match_id, components = filled.join(", "),
+            "entities got components that this build requires and their checkpoint lacks"
+        );
+    }
+}
+
 impl Services {
     /// Whether `lease` may run here.
     pub(super) fn admit(&self, lease: &MatchLease) -> Result<Arc<dyn GameType>, HostError> {
@@ -434,6 +444,7 @@ impl Services {
             return Err(HostError::AlreadyHere(lease.match_id));
         }
         tell_dropped(lease.match_id, world.sim.dropped());
+        tell_filled(lease.match_id, world.sim.filled());
         let open = world.sim.open_effects();
         if !open.is_empty() {
             self.deliver(&cell, open);

@@ -4,6 +4,7 @@
 //! [`crate::storage`].
 
 pub(crate) mod bundle;
+pub(crate) mod commands;
 pub(crate) mod events;
 pub(crate) mod hooks;
 pub(crate) mod index;

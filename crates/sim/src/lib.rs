@@ -114,6 +114,10 @@
 //! }
 //! ```
 //!
+//! **Data defines components, too**: a match gets them from its configuration or by a command
+//! ([`World::define`]); systems read and write them by name: [`Custom`], [`CustomMut`],
+//! [`Commands::insert_custom`].
+//!
 //! **Systems** are functions; their parameters say what they touch: [`Query`], [`Res`], [`ResMut`],
 //! [`Commands`], [`EventReader`], [`EventWriter`], [`RemovedComponents`], [`Inputs`], [`Time`],
 //! [`Rng`], [`Const`], [`Output`], [`Related`], [`Local`] (state of the system, in checkpoints).
@@ -236,6 +240,7 @@ extern crate self as rekindle_sim;
 
 #[cfg(doctest)]
 mod book;
+mod custom;
 pub mod documents;
 mod ecs;
 mod game;
@@ -293,6 +298,9 @@ pub mod signature {
     pub use crate::storage::stamp::{Run, Stamp};
 }
 
+pub use custom::define::{CustomDefinition, CustomError, CustomField};
+pub use custom::systems::{Custom, CustomMut};
+pub use custom::world::CustomId;
 pub use documents::collection::Collection;
 pub use documents::declare::{Action, Calling, Declaration, Denied, Document, Rule, Who};
 pub use ecs::bundle::Bundle;
@@ -351,6 +359,7 @@ pub use space::scenery::{Form, Found, Scenery, Solid};
 pub use space::{Moving, Place, geometry};
 pub use storage::change::Mut;
 pub use storage::layout::Marks;
+pub use storage::sorted::EntitySet;
 pub use value::Value;
 pub use value::component::{Component, Event, OnDespawn, Resource, SeenBy};
 pub use value::entity::Entity;

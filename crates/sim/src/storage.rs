@@ -10,4 +10,5 @@ pub(crate) mod entities;
 pub(crate) mod layout;
 pub(crate) mod queue;
 pub(crate) mod resource;
+pub(crate) mod sorted;
 pub(crate) mod stamp;

@@ -22,6 +22,7 @@
 //! that are there.
 
 pub mod component;
+mod datum;
 pub(crate) mod entity;
 pub(crate) mod history;
 pub mod shape;

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 10] = [
+const SHADOWED: [&str; 11] = [
+    "custom",
     "zoo",
     "family",
     "rules",
@@ -35,6 +36,11 @@ const STATELESS: [(&str, &str); 9] = [
 fn read(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The source of a game with a shadow: of most in one test program, of others each in its own.
+fn source(game: &str) -> String {
+    read(&if game == "custom" { format!("tests/{game}.rs") } else { format!("tests/it/{game}.rs") })
 }
 
 /// The names behind each `start` in a text, up to the first character that is not of a name.
@@ -87,6 +93,9 @@ fn features() -> BTreeSet<String> {
     for file in ["grid", "past"] {
         features.extend(names(&read(&format!("src/space/{file}.rs")), "SystemParam for "));
     }
+    features.extend(names(&read("src/custom/systems.rs"), "SystemParam for "));
+    let custom = read("src/custom/systems.rs");
+    features.extend(names(block(&custom, "impl Commands<'_> {"), "    pub fn "));
     features.extend(names(&read("src/ecs/query/filter.rs"), "pub struct "));
     let parallel = read("src/ecs/query/parallel.rs");
     let of_query = block(&parallel, "impl<D: ParallelData, F: QueryFilter> Query<");
@@ -124,8 +133,7 @@ fn machines_of_entities_and_of_the_match_are_both_shadowed_with_all_that_they_ca
 
 #[test]
 fn every_feature_of_the_definition_api_is_used_by_a_game_with_a_shadow() {
-    let sources: Vec<(&str, String)> =
-        SHADOWED.iter().map(|game| (*game, read(&format!("tests/it/{game}.rs")))).collect();
+    let sources: Vec<(&str, String)> = SHADOWED.iter().map(|game| (*game, source(game))).collect();
     let shadow = read("tests/it/shadow.rs");
     for (game, source) in &sources {
         let shadowed = source.contains("shadowed::<") || shadow.contains(&format!("crate::{game}"));
@@ -166,6 +174,8 @@ fn a_feature_that_no_game_uses_would_be_missed() {
         "physics",
         "entity_states",
         "EntityTransitions",
+        "CustomMut",
+        "insert_custom",
     ] {
         assert!(features.contains(known), "{known} is not found: {features:?}");
     }

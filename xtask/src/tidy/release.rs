@@ -9,8 +9,12 @@ use super::Finding;
 use super::tree::root;
 
 /// Packages that are for tests only.
-const PACKAGES: [&str; 3] =
-    ["rekindle-testkit", "rekindle-testservers", "rekindle-store-conformance"];
+const PACKAGES: [&str; 4] = [
+    "rekindle-allocations",
+    "rekindle-testkit",
+    "rekindle-testservers",
+    "rekindle-store-conformance",
+];
 /// Features that make a crate do wrong on purpose, or that only tests turn on.
 const FEATURES: [&str; 4] = ["mutants", "conformance", "faults", "test-support"];
 /// What is shipped: the node, the load test, and the example of a studio's own executable.

@@ -26,8 +26,15 @@ impl File {
 
     /// Whether all of it is for tests, benches or measuring, and no part of a product.
     pub(super) fn is_for_tests(&self) -> bool {
-        const PLACES: [&str; 6] =
-            ["tests/", "benches/", "testkit/", "testservers/", "xtask/", "store-conformance/"];
+        const PLACES: [&str; 7] = [
+            "tests/",
+            "benches/",
+            "allocations/",
+            "testkit/",
+            "testservers/",
+            "xtask/",
+            "store-conformance/",
+        ];
         let name = self.path.rsplit('/').next().unwrap_or_default();
         name == "tests.rs"
             || name.ends_with("_tests.rs")

@@ -133,8 +133,12 @@ impl Hooks {
 #[derive(Default)]
 pub(crate) struct Lifecycle {
     records: Vec<Record>,
-    /// What was added and not told yet, and by which record it will be.
-    fresh: BTreeMap<(usize, Entity), u64>,
+    /// Emptied records and changes of earlier fixed points, kept for their memory.
+    spare_records: Vec<Record>,
+    spare_changes: Vec<(usize, Entity)>,
+    /// What was added and not told yet: of each component by slot, by which record it will be; 0 of
+    /// others.
+    fresh: BTreeMap<usize, Vec<u64>>,
     /// How many additions were ever noted by this process.
     additions: u64,
     /// An entity is ending: what it loses now, it loses by that.
@@ -148,6 +152,29 @@ enum Record {
     Lost { index: usize, entity: Entity, value: Box<dyn Any + Send>, despawned: bool },
 }
 
+impl Lifecycle {
+    /// By which record the addition of a component will be told; 0 if there is none to tell.
+    fn fresh(&self, index: usize, entity: Entity) -> u64 {
+        let of_component = self.fresh.get(&index);
+        of_component.and_then(|of| of.get(entity.slot() as usize)).copied().unwrap_or(0)
+    }
+
+    fn set_fresh(&mut self, index: usize, entity: Entity, number: u64) {
+        let (of_component, slot) = (self.fresh.entry(index).or_default(), entity.slot() as usize);
+        if slot >= of_component.len() {
+            of_component.resize(slot + 1, 0);
+        }
+        of_component[slot] = number;
+    }
+
+    /// As [`Lifecycle::fresh`], and there is none to tell from then on.
+    fn take_fresh(&mut self, index: usize, entity: Entity) -> u64 {
+        let of_component = self.fresh.get_mut(&index);
+        let number = of_component.and_then(|of| of.get_mut(entity.slot() as usize));
+        number.map_or(0, std::mem::take)
+    }
+}
+
 impl World {
     /// Notes that an entity got a component that it had not.
     pub(crate) fn note_addition(&mut self, index: usize, entity: Entity) {
@@ -156,7 +183,7 @@ impl World {
         if told.iter().any(|moment| hooks.any(index, *moment)) {
             self.lifecycle.additions += 1;
             let number = self.lifecycle.additions;
-            self.lifecycle.fresh.insert((index, entity), number);
+            self.lifecycle.set_fresh(index, entity, number);
             self.lifecycle.records.push(Record::Added { index, entity, number });
         }
     }
@@ -167,13 +194,15 @@ impl World {
         let slot = entity.slot() as usize;
         let hooks = &self.registry.hooks;
         if !hooks.any(index, Moment::Remove) && !hooks.any(index, Moment::Despawn) {
-            self.lifecycle.fresh.remove(&(index, entity));
+            self.lifecycle.take_fresh(index, entity);
             return self.columns[index].remove(slot);
         }
         let Some(value) = self.columns[index].take_boxed(slot) else { return false };
-        if self.lifecycle.fresh.remove(&(index, entity)).is_none() {
+        if self.lifecycle.take_fresh(index, entity) == 0 {
             let despawned = self.lifecycle.ending;
             self.lifecycle.records.push(Record::Lost { index, entity, value, despawned });
+        } else {
+            self.columns[index].give_back(value);
         }
         true
     }
@@ -186,10 +215,10 @@ impl World {
         }
         let registry = Arc::clone(&self.registry);
         let hooks = &registry.hooks;
-        let changed = self.changed_since(hooks);
+        let mut changed = self.changed_since(hooks);
         self.lifecycle.since = self.now.stamp;
         let mut ran = self.tell_records(hooks, running);
-        for (index, entity) in changed {
+        for (index, entity) in changed.drain(..) {
             for &hook in hooks.at(index, Moment::Change) {
                 if self.entities.contains(entity)
                     && self.columns[index].holds(entity.slot() as usize)
@@ -200,19 +229,23 @@ impl World {
                 }
             }
         }
+        self.lifecycle.spare_changes = changed;
         ran
     }
 
     fn tell_records(&mut self, hooks: &Hooks, running: &dyn Fn(usize)) -> bool {
         let mut ran = false;
-        for record in std::mem::take(&mut self.lifecycle.records) {
+        // Hooks add records to the other list meanwhile.
+        let spare = std::mem::take(&mut self.lifecycle.spare_records);
+        let mut records = std::mem::replace(&mut self.lifecycle.records, spare);
+        for record in records.drain(..) {
             let (index, entity, value, moments): (_, _, _, &[Moment]) = match &record {
                 Record::Added { index, entity, number } => {
                     // Lost meanwhile, and perhaps added again: then a later record tells it.
-                    if self.lifecycle.fresh.get(&(*index, *entity)) != Some(number) {
+                    if self.lifecycle.fresh(*index, *entity) != *number {
                         continue;
                     }
-                    self.lifecycle.fresh.remove(&(*index, *entity));
+                    self.lifecycle.take_fresh(*index, *entity);
                     (*index, *entity, None, &[Moment::Add])
                 }
                 Record::Lost { index, entity, value, despawned } => {
@@ -229,13 +262,18 @@ impl World {
                 (hooks.list[hook])(self, entity, value);
                 ran = true;
             }
+            if let Record::Lost { index, value, .. } = record {
+                self.columns[index].give_back(value);
+            }
         }
+        self.lifecycle.spare_records = records;
         ran
     }
 
     /// What was written since the last fixed point and was there before.
-    fn changed_since(&self, hooks: &Hooks) -> Vec<(usize, Entity)> {
-        let (mut changed, since) = (Vec::new(), self.lifecycle.since);
+    fn changed_since(&mut self, hooks: &Hooks) -> Vec<(usize, Entity)> {
+        let mut changed = std::mem::take(&mut self.lifecycle.spare_changes);
+        let since = self.lifecycle.since;
         for index in hooks.components(Moment::Change) {
             let column = &self.columns[index];
             for page in 0..column.present().len() {

@@ -5,17 +5,20 @@
 //! points they are as they were at the first of them, whatever systems write meanwhile, like
 //! [`Related`](crate::Related). A grid ([`crate::space`]) is kept up to date the same way.
 
+mod keys;
+
 use std::any::{Any, TypeId, type_name};
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
+pub use crate::ecs::index::keys::{Hashed, KeyMap, Ordered};
 use crate::ecs::registry::{Access, Registry};
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::World;
 use crate::storage::column::{AnyColumn, Column, bits};
 use crate::storage::entities::Entities;
+use crate::storage::sorted::EntitySet;
 use crate::storage::stamp::{self, Run, Stamp, StampOf};
 use crate::value::component::Component;
 use crate::value::entity::Entity;
@@ -52,134 +55,11 @@ pub trait Index: Send + Sync + 'static {
     /// The component whose entities are found.
     type Of: Component;
     /// What they are found by.
-    type Key: Clone + Send + Sync + 'static;
+    type Key: Clone + PartialEq + Send + Sync + 'static;
     /// How keys are looked up: [`Hashed`] or [`Ordered`].
     type Map: KeyMap<Self::Key>;
     /// The keys of a value; each names the entity once.
     fn keys(of: &Self::Of) -> impl IntoIterator<Item = Self::Key>;
-}
-
-/// Which entities each key names: [`Hashed`] or [`Ordered`].
-pub trait KeyMap<K>: Default + Send + Sync + 'static {
-    /// The key names this entity.
-    fn add(&mut self, key: K, entity: Entity);
-    /// The key names this entity no longer.
-    fn remove(&mut self, key: &K, entity: Entity);
-    /// The entities that the key names, ascending by slot.
-    fn of(&self, key: &K) -> Option<&BTreeSet<Entity>>;
-}
-
-/// Looks keys up by their hash: equality alone. The hash is the same on every machine, and there is
-/// no way to go over the keys, so nothing depends on its order.
-pub struct Hashed<K> {
-    /// As many as a power of two; a key is in the bucket that the low bits of its hash name.
-    buckets: Vec<Vec<(K, BTreeSet<Entity>)>>,
-    keys: usize,
-}
-
-/// Keeps keys in order: equality and ranges.
-pub struct Ordered<K>(BTreeMap<K, BTreeSet<Entity>>);
-
-impl<K> Default for Hashed<K> {
-    fn default() -> Self {
-        Self { buckets: (0..8).map(|_| Vec::new()).collect(), keys: 0 }
-    }
-}
-
-impl<K> Default for Ordered<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<K: Hash + Eq> Hashed<K> {
-    fn bucket(&self, key: &K) -> usize {
-        let mut hasher = Fnv::default();
-        key.hash(&mut hasher);
-        hasher.finish() as usize & (self.buckets.len() - 1)
-    }
-
-    /// Twice as many buckets.
-    fn grow(&mut self) {
-        let count = self.buckets.len() * 2;
-        let old = std::mem::replace(&mut self.buckets, (0..count).map(|_| Vec::new()).collect());
-        for (key, entities) in old.into_iter().flatten() {
-            let bucket = self.bucket(&key);
-            self.buckets[bucket].push((key, entities));
-        }
-    }
-}
-
-impl<K: Hash + Eq + Send + Sync + 'static> KeyMap<K> for Hashed<K> {
-    fn add(&mut self, key: K, entity: Entity) {
-        if self.keys >= self.buckets.len() {
-            self.grow();
-        }
-        let bucket = self.bucket(&key);
-        let bucket = &mut self.buckets[bucket];
-        if let Some((_, entities)) = bucket.iter_mut().find(|(known, _)| *known == key) {
-            entities.insert(entity);
-        } else {
-            bucket.push((key, BTreeSet::from([entity])));
-            self.keys += 1;
-        }
-    }
-
-    fn remove(&mut self, key: &K, entity: Entity) {
-        let bucket = self.bucket(key);
-        let bucket = &mut self.buckets[bucket];
-        if let Some(place) = bucket.iter().position(|(known, _)| known == key) {
-            bucket[place].1.remove(&entity);
-            if bucket[place].1.is_empty() {
-                bucket.swap_remove(place);
-                self.keys -= 1;
-            }
-        }
-    }
-
-    fn of(&self, key: &K) -> Option<&BTreeSet<Entity>> {
-        let bucket = &self.buckets[self.bucket(key)];
-        bucket.iter().find(|(known, _)| known == key).map(|(_, entities)| entities)
-    }
-}
-
-impl<K: Ord + Send + Sync + 'static> KeyMap<K> for Ordered<K> {
-    fn add(&mut self, key: K, entity: Entity) {
-        self.0.entry(key).or_default().insert(entity);
-    }
-
-    fn remove(&mut self, key: &K, entity: Entity) {
-        if let Some(entities) = self.0.get_mut(key) {
-            entities.remove(&entity);
-            if entities.is_empty() {
-                self.0.remove(key);
-            }
-        }
-    }
-
-    fn of(&self, key: &K) -> Option<&BTreeSet<Entity>> {
-        self.0.get(key)
-    }
-}
-
-/// FNV-1a with 64 bits.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// Something that follows from one column and is kept up to date at fixed points.
@@ -217,36 +97,46 @@ impl FollowerType {
 /// An index of a world.
 pub(crate) struct Held<I: Index> {
     map: I::Map,
-    /// Of each slot that is indexed: by which keys.
-    keys: Vec<Option<(Entity, Vec<I::Key>)>>,
+    /// Of each slot: the entity that is indexed, and by which keys. Of others what was last.
+    noted: Vec<(Entity, Vec<I::Key>)>,
     /// The slots that are indexed, as words of bits.
     slots: Vec<u64>,
 }
 
 impl<I: Index> Default for Held<I> {
     fn default() -> Self {
-        Self { map: I::Map::default(), keys: Vec::new(), slots: Vec::new() }
+        Self { map: I::Map::default(), noted: Vec::new(), slots: Vec::new() }
     }
 }
 
 impl<I: Index> Held<I> {
     fn forget(&mut self, slot: usize) {
-        if let Some((entity, keys)) = self.keys.get_mut(slot).and_then(Option::take) {
-            for key in &keys {
-                self.map.remove(key, entity);
+        if let Some((entity, keys)) = self.noted.get_mut(slot) {
+            for key in keys.drain(..) {
+                self.map.remove(&key, *entity);
             }
         }
     }
 
+    /// Indexes an entity by what its component is now.
     fn note(&mut self, slot: usize, entity: Entity, value: &I::Of) {
-        let keys: Vec<I::Key> = I::keys(value).into_iter().collect();
-        for key in &keys {
+        if slot >= self.noted.len() {
+            self.noted.resize_with(slot + 1, || (Entity::NONE, Vec::new()));
+        }
+        let (known, keys) = &mut self.noted[slot];
+        // Most of what is written keeps its keys.
+        let mut before = keys.iter();
+        let same = I::keys(value).into_iter().all(|key| before.next() == Some(&key));
+        if same && before.next().is_none() && *known == entity {
+            return;
+        }
+        self.forget(slot);
+        let (known, keys) = &mut self.noted[slot];
+        *known = entity;
+        keys.extend(I::keys(value));
+        for key in keys.iter() {
             self.map.add(key.clone(), entity);
         }
-        if slot >= self.keys.len() {
-            self.keys.resize_with(slot + 1, || None);
-        }
-        self.keys[slot] = Some((entity, keys));
     }
 }
 
@@ -262,7 +152,7 @@ impl<I: Index> Follower for Held<I> {
         for page in 0..pages {
             let (present, held) = (column.presence(page), self.slots[page]);
             let written = column.newer(page, since, StampOf::Change) | present & !held;
-            for bit in bits(held & !present | written) {
+            for bit in bits(held & !present) {
                 self.forget(page * 64 + bit);
             }
             for bit in bits(written) {
@@ -283,17 +173,17 @@ pub struct Indexed<'w, I: Index> {
 impl<'w, I: Index> Indexed<'w, I> {
     /// The entities that the key names, ascending by slot.
     pub fn of(&self, key: &I::Key) -> impl DoubleEndedIterator<Item = Entity> + use<'w, I> {
-        self.map.of(key).into_iter().flatten().copied()
+        self.map.of(key).into_iter().flat_map(EntitySet::iter)
     }
 
     /// How many entities the key names.
     pub fn count(&self, key: &I::Key) -> usize {
-        self.map.of(key).map_or(0, BTreeSet::len)
+        self.map.of(key).map_or(0, EntitySet::len)
     }
 
     /// Whether the key names this entity.
     pub fn has(&self, key: &I::Key, entity: Entity) -> bool {
-        self.map.of(key).is_some_and(|entities| entities.contains(&entity))
+        self.map.of(key).is_some_and(|entities| entities.contains(entity))
     }
 }
 
@@ -306,8 +196,8 @@ where
         &self,
         keys: impl RangeBounds<I::Key>,
     ) -> impl DoubleEndedIterator<Item = (&I::Key, Entity)> {
-        let range = self.map.0.range(keys);
-        range.flat_map(|(key, entities)| entities.iter().map(move |entity| (key, *entity)))
+        let range = self.map.range(keys);
+        range.flat_map(|(key, entities)| entities.iter().map(move |entity| (key, entity)))
     }
 }
 
@@ -387,14 +277,14 @@ impl World {
         };
         self.follow_one(place);
         let held = self.follower::<Held<I>>(place);
-        held.and_then(|held| held.map.of(key)).into_iter().flatten().copied().collect()
+        held.and_then(|held| held.map.of(key)).into_iter().flat_map(EntitySet::iter).collect()
     }
 
     /// The first entity that a key named at the last fixed point. It may be gone by now, or have
     /// another key.
     pub(crate) fn found_before<I: Index>(&self, key: &I::Key) -> Option<Entity> {
         let held = self.follower::<Held<I>>(self.registry.follower_of::<Held<I>>()?)?;
-        held.map.of(key)?.first().copied()
+        held.map.of(key)?.iter().next()
     }
 
     pub(crate) fn follower<F: Follower>(&self, place: usize) -> Option<&F> {
@@ -559,34 +449,15 @@ mod tests {
         }
         let mut held = Held::<ByWorth>::default();
         held.follow(&column, &entities, 5);
-        assert_eq!(held.map.of(&0).map(BTreeSet::len), Some(24), "the first time takes all");
+        assert_eq!(held.map.of(&0).map(EntitySet::len), Some(24), "the first time takes all");
         column.insert(3, Coin { worth: 9 }, 6);
         column.take(66);
         held.follow(&column, &entities, 5);
-        assert_eq!(held.map.of(&0).map(BTreeSet::len), Some(22));
-        assert_eq!(held.map.of(&9).map(|of| of.iter().copied().collect()), Some(vec![all[3]]));
+        assert_eq!(held.map.of(&0).map(EntitySet::len), Some(22));
+        assert_eq!(held.map.of(&9).map(|of| of.iter().collect()), Some(vec![all[3]]));
         column.take(3);
         held.follow(&column, &entities, 6);
         assert_eq!(held.map.of(&9), None, "a key that nobody has takes no room");
-    }
-
-    #[test]
-    fn a_hash_map_finds_what_a_tree_finds() {
-        let (mut hashed, mut ordered) = (Hashed::<u32>::default(), Ordered::<u32>::default());
-        let mut rng = crate::Rng::stream(1, rekindle_schema::Tick(0), 0);
-        for _ in 0..5_000 {
-            let (key, entity) = (rng.below(400), Entity::from_parts(rng.below(3), 0));
-            if rng.one_in(3) {
-                hashed.remove(&key, entity);
-                ordered.remove(&key, entity);
-            } else {
-                hashed.add(key, entity);
-                ordered.add(key, entity);
-            }
-        }
-        assert_eq!(hashed.keys, ordered.0.len());
-        assert!(hashed.buckets.len() >= hashed.keys && hashed.buckets.len() <= 512);
-        assert!((0..400).all(|key| hashed.of(&key) == ordered.of(&key)));
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub struct Commands<'w> {
 }
 
 impl Commands<'_> {
+    pub(crate) fn world(&self) -> &World {
+        self.world
+    }
+
     /// A new entity. Its name is valid at once, its components are there from the next stage on.
     pub fn spawn(&mut self, bundle: impl Bundle) -> Entity {
         let entity = self.world.entities().reserve();
@@ -80,7 +84,7 @@ impl Commands<'_> {
 
     /// Any change of the world.
     pub fn add(&mut self, apply: impl FnOnce(&mut World) + Send + 'static) {
-        self.world.commands.borrow_mut().push(Box::new(apply));
+        self.world.commands.borrow_mut().push(apply);
     }
 }
 

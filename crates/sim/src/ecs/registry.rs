@@ -350,6 +350,8 @@ pub(crate) enum Touched {
     Component(usize),
     Resource(usize),
     Event(usize),
+    /// Components that data defines, all of them.
+    Custom,
 }
 
 /// What a system reads, changes, and appends to.

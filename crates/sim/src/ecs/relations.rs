@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::ecs::registry::{Access, Registry};
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::{Sources, World};
+use crate::storage::sorted::EntitySet;
 use crate::storage::stamp::Run;
 use crate::value::component::{Component, OnDespawn};
 use crate::value::entity::Entity;
@@ -53,12 +54,13 @@ pub struct Related<'w, T> {
 impl<T> Related<'_, T> {
     /// The entities whose `T` names `target`, ascending by slot.
     pub fn of(&self, target: Entity) -> impl DoubleEndedIterator<Item = Entity> {
-        self.sources.and_then(|sources| sources.get(&target)).into_iter().flatten().copied()
+        let sources = self.sources.and_then(|sources| sources.get(&target));
+        sources.into_iter().flat_map(EntitySet::iter)
     }
 
     /// How many entities name `target`.
     pub fn count(&self, target: Entity) -> usize {
-        self.sources.and_then(|sources| sources.get(&target)).map_or(0, BTreeSet::len)
+        self.sources.and_then(|sources| sources.get(&target)).map_or(0, EntitySet::len)
     }
 
     /// The entities that name `target`, then those that name them, and so on: each once, without
@@ -117,7 +119,7 @@ impl World {
     pub fn related<T: Component>(&self, target: Entity) -> impl Iterator<Item = Entity> {
         let index = self.registry.components.of::<T>();
         let sources = index.and_then(|index| self.sources.get(&index)?.get(&target));
-        sources.into_iter().flatten().copied()
+        sources.into_iter().flat_map(EntitySet::iter)
     }
 
     /// Notes that `source` names `target` by the relation with this index, which it is about to
@@ -126,7 +128,10 @@ impl World {
         self.unrelate(source, index);
         let Some(&policy) = self.registry.relations.get(&index) else { return true };
         if self.entities.contains(target) {
-            self.sources.entry(index).or_default().entry(target).or_default().insert(source);
+            let spare = &mut self.spare_sources;
+            let sources = self.sources.entry(index).or_default();
+            let of_target = sources.get_or_insert_with(target, || spare.pop().unwrap_or_default());
+            of_target.insert(source);
         } else if target != Entity::NONE {
             match policy {
                 OnDespawn::Despawn => self.orphans.push(source),
@@ -142,9 +147,9 @@ impl World {
         let Some(sources) = self.sources.get_mut(&index) else { return };
         let Some(target) = self.columns[index].target(source.slot() as usize) else { return };
         if let Some(of_target) = sources.get_mut(&target) {
-            of_target.remove(&source);
+            of_target.remove(source);
             if of_target.is_empty() {
-                sources.remove(&target);
+                self.spare_sources.extend(sources.remove(&target));
             }
         }
     }
@@ -154,21 +159,29 @@ impl World {
     /// by slot.
     pub(crate) fn cascade(&mut self, first: Entity) {
         let registry = Arc::clone(&self.registry);
-        let mut ended = VecDeque::from([first]);
-        while let Some(target) = ended.pop_front() {
+        let mut ended = std::mem::take(&mut self.ended);
+        ended.push(first);
+        let mut next = 0;
+        while let Some(&target) = ended.get(next) {
+            next += 1;
             for (&index, policy) in &registry.relations {
                 let sources = self.sources.get_mut(&index).and_then(|all| all.remove(&target));
-                for source in sources.into_iter().flatten() {
+                let Some(mut sources) = sources else { continue };
+                for source in sources.iter() {
                     match policy {
-                        OnDespawn::Despawn if self.end(source) => ended.push_back(source),
+                        OnDespawn::Despawn if self.end(source) => ended.push(source),
                         OnDespawn::Remove => {
                             self.remove_index(source, index);
                         }
                         OnDespawn::Despawn | OnDespawn::Keep => {}
                     }
                 }
+                sources.clear();
+                self.spare_sources.push(sources);
             }
         }
+        ended.clear();
+        self.ended = ended;
     }
 
     /// Ends the entities that got a relation to an entity that was gone already.
@@ -188,18 +201,21 @@ impl World {
                     && self.entities.contains(target)
                 {
                     let source = self.entities.in_slot(slot);
-                    all.entry(index).or_default().entry(target).or_default().insert(source);
+                    let sources = all.entry(index).or_default();
+                    sources.get_or_insert_with(target, EntitySet::default).insert(source);
                 }
             }
         }
         all
     }
 
-    /// [`World::sources`] without the relations that nobody has, to compare.
+    /// Whether its relations backwards are these. A relation that nobody has need not be there.
     #[cfg(debug_assertions)]
-    pub(crate) fn sources(&self) -> BTreeMap<usize, Sources> {
-        let used = self.sources.iter().filter(|(_, sources)| !sources.is_empty());
-        used.map(|(index, sources)| (*index, sources.clone())).collect()
+    pub(crate) fn has_sources(&self, others: &BTreeMap<usize, Sources>) -> bool {
+        fn used(all: &BTreeMap<usize, Sources>) -> impl Iterator<Item = (&usize, &Sources)> {
+            all.iter().filter(|(_, sources)| !sources.is_empty())
+        }
+        used(&self.sources).eq(used(others))
     }
 
     /// Makes the other direction of all relations anew: the world was just decoded.

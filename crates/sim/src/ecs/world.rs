@@ -3,12 +3,14 @@
 
 use std::any::{Any, TypeId, type_name};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rekindle_schema::Tick;
 
+use crate::custom::define::Defined;
 use crate::ecs::bundle::Bundle;
+use crate::ecs::commands::CommandQueue;
 use crate::ecs::hooks::Lifecycle;
 use crate::ecs::index::Follower;
 use crate::ecs::output::Outbox;
@@ -21,19 +23,17 @@ use crate::storage::column::{AnyColumn, Column, bits};
 use crate::storage::entities::Entities;
 use crate::storage::queue::{AnyQueue, Queue};
 use crate::storage::resource::{AnyResource, ResourceCell};
+use crate::storage::sorted::{EntitySet, Sorted};
 use crate::storage::stamp::{self, Run, Stamp, StampOf, age, stamp};
 use crate::value::Value;
 use crate::value::component::{Component, Event, Resource};
 use crate::value::entity::Entity;
 
-/// A change that waits for the end of the stage.
-pub(crate) type Command = Box<dyn FnOnce(&mut World) + Send>;
-
 /// Values computed from the configuration of a match; they are no state.
 pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 /// Of one relation: the entities that name a living entity, ascending by slot.
-pub(crate) type Sources = BTreeMap<Entity, BTreeSet<Entity>>;
+pub(crate) type Sources = Sorted<Entity, EntitySet>;
 
 /// The world of a match.
 ///
@@ -62,14 +62,23 @@ pub struct World {
     pub(crate) tick_rate: u16,
     pub(crate) seed: u64,
     pub(crate) entities: Entities,
+    /// Of the components of the game, then of those that data defines.
     pub(crate) columns: Vec<Box<dyn AnyColumn>>,
+    /// Components that [data defines](crate::custom), in the order in which the match did.
+    pub(crate) custom: Vec<Arc<Defined>>,
     pub(crate) removed: Vec<Vec<(Stamp, Entity)>>,
     pub(crate) resources: Vec<Box<dyn AnyResource>>,
     pub(crate) events: Vec<Box<dyn AnyQueue>>,
     /// Of each relation: who names whom. It follows from the components.
     pub(crate) sources: BTreeMap<usize, Sources>,
+    /// Sets of sources that nobody needs, kept for their memory.
+    pub(crate) spare_sources: Vec<EntitySet>,
     /// Entities that got a relation to an entity that was gone; empty between changes.
     pub(crate) orphans: Vec<Entity>,
+    /// Entities that end, with those that end by it; empty between changes.
+    pub(crate) ended: Vec<Entity>,
+    /// Entities whose machines move; empty between fixed points.
+    pub(crate) moving: Vec<Entity>,
     /// What [hooks](crate::ecs::hooks) have to be told; nothing between ticks.
     pub(crate) lifecycle: Lifecycle,
     /// Indexes and grids: they follow from the components.
@@ -84,7 +93,7 @@ pub struct World {
     pub(crate) last_runs: Vec<Stamp>,
     /// The decoded inputs of the tick that is being made.
     pub(crate) inputs: Box<dyn Any + Send>,
-    pub(crate) commands: RefCell<Vec<Command>>,
+    pub(crate) commands: RefCell<CommandQueue>,
     pub(crate) outbox: RefCell<Outbox>,
     /// Threads that help with queries; no state.
     pub(crate) workers: Option<Arc<dyn Workers>>,
@@ -102,6 +111,7 @@ impl World {
     ) -> Self {
         Self {
             columns: registry.components.list.iter().map(|stored| (stored.storage)()).collect(),
+            custom: Vec::new(),
             removed: vec![Vec::new(); registry.components.list.len()],
             resources: registry.resources.list.iter().map(|stored| (stored.storage)()).collect(),
             events: registry.events.list.iter().map(|stored| (stored.storage)()).collect(),
@@ -114,7 +124,10 @@ impl World {
             seed,
             entities: Entities::default(),
             sources: BTreeMap::new(),
+            spare_sources: Vec::new(),
             orphans: Vec::new(),
+            ended: Vec::new(),
+            moving: Vec::new(),
             lifecycle: Lifecycle::default(),
             checked: 0,
             moved: 0,
@@ -405,10 +418,8 @@ impl World {
             return;
         }
         let mut commands = std::mem::take(self.commands.get_mut());
-        for command in commands.drain(..) {
-            command(self);
-        }
-        // Commands cannot add commands, so the emptied list is put back for its memory.
+        commands.apply(self);
+        // Commands cannot add commands, so the emptied queue is put back for its memory.
         *self.commands.get_mut() = commands;
     }
 
@@ -518,7 +529,7 @@ mod tests {
     fn commands_that_outlive_their_tick_are_noticed() {
         let mut world = world();
         world.begin(Tick(1));
-        world.commands.get_mut().push(Box::new(|_| {}));
+        world.commands.get_mut().push(|_| {});
         world.begin(Tick(2));
     }
 

@@ -38,6 +38,8 @@ pub struct Match<G: Game> {
     pub(crate) effects: Vec<Effect>,
     /// What the checkpoint that the match was restored from had, and this build has not.
     pub(crate) dropped: Vec<String>,
+    /// What entities got when it was restored, because this build requires it.
+    pub(crate) filled: Vec<String>,
     probe: Arc<Probe>,
     /// How often the world was changed outside of steps: change stamps do not tell what was.
     edits: u64,
@@ -69,6 +71,7 @@ impl<G: Game> Match<G> {
             config: config.bytes.clone(),
             effects: Vec::new(),
             dropped: Vec::new(),
+            filled: Vec::new(),
             probe: Arc::new(Probe {
                 tick: AtomicU64::new(0),
                 system: AtomicUsize::new(0),
@@ -152,14 +155,12 @@ impl<G: Game> Match<G> {
         }
         self.probe.tick.store(step.tick.0 + 1, Ordering::Release);
         let result = guarded(|| self.apply(step, watch));
-        let system = self
-            .probe
-            .systems
-            .get(self.probe.system.load(Ordering::Acquire))
-            .cloned()
-            .unwrap_or_default();
         self.probe.tick.store(0, Ordering::Release);
-        result.map_err(|message| SimError::Panicked { system, tick: step.tick, message })
+        result.map_err(|message| {
+            let system = self.probe.systems.get(self.probe.system.load(Ordering::Acquire));
+            let system = system.cloned().unwrap_or_default();
+            SimError::Panicked { system, tick: step.tick, message }
+        })
     }
 
     fn is_session(&self, player: PlayerId, leave: &Leave) -> bool {
@@ -225,7 +226,7 @@ impl<G: Game> Match<G> {
                     }
                 }
                 // The canonical order of a step is ascending by player already.
-                inputs.sort_by_key(|input| input.player);
+                inputs.sort_unstable_by_key(|input| input.player);
                 debug_assert!(inputs.is_sorted_by(|a, b| a.player < b.player));
             }
         }
@@ -274,7 +275,7 @@ impl<G: Game> Simulation for Match<G> {
         let mut body = Vec::with_capacity(16 << 10);
         let marked = Some(&mut marks);
         checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut body, marked);
-        let sums = parts::sums(&self.world.registry, &body, &marks);
+        let sums = parts::sums(&self.world, &body, &marks);
         (StateHash(*blake3::hash(&body).as_bytes()), sums)
     }
 
@@ -285,7 +286,7 @@ impl<G: Game> Simulation for Match<G> {
 
     fn checkpoint(&self) -> Bytes {
         let mut out = Vec::with_capacity(self.built.schema.len() + (16 << 10));
-        checkpoint::encode_head(G::NAME, &self.built.schema, &mut out);
+        checkpoint::encode_head(&self.world, G::NAME, &self.built.schema, &mut out);
         checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut out, None);
         #[cfg(debug_assertions)]
         self.assert_restorable(&out);
@@ -295,7 +296,7 @@ impl<G: Game> Simulation for Match<G> {
     fn capture(&self) -> (Bytes, Marks) {
         let mut marks = Marks::new(self.world.tick, self.edits);
         let mut out = Vec::with_capacity(self.built.schema.len() + (16 << 10));
-        checkpoint::encode_head(G::NAME, &self.built.schema, &mut out);
+        checkpoint::encode_head(&self.world, G::NAME, &self.built.schema, &mut out);
         checkpoint::encode_body(
             &self.world,
             &self.config,
@@ -341,6 +342,10 @@ impl<G: Game> Simulation for Match<G> {
 
     fn dropped(&self) -> &[String] {
         &self.dropped
+    }
+
+    fn filled(&self) -> &[String] {
+        &self.filled
     }
 
     fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {

@@ -230,6 +230,12 @@ pub trait Simulation: Send {
     fn dropped(&self) -> &[String] {
         &[]
     }
+    /// Components that entities got when the match was restored, because another one of theirs
+    /// requires it in this build: `component-id (how many entities)`, ascending. Whoever restores a
+    /// match says it in the log.
+    fn filled(&self) -> &[String] {
+        &[]
+    }
     /// The statistics that the game declares, as they stand. Empty if it declares none.
     fn statistics(&self) -> Vec<StatisticView> {
         Vec::new()

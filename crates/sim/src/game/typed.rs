@@ -122,12 +122,12 @@ impl<G: Game> Typed<G> {
             return Err(fail(format!("it is of game `{}`", head.game)));
         }
         let mut input = Reader::new(head.body);
-        let start =
-            checkpoint::decode_start(&mut input).map_err(|error| fail(error.to_string()))?;
+        let start = checkpoint::decode_start(&mut input, head.custom).map_err(fail)?;
         let config = self.config(start.config)?;
         let (built, names) = (Arc::clone(&self.built), Arc::clone(&self.names));
         let mut made = Match::new(built, names, &config, start.seed, start.tick_rate);
         made.world.stand_at(start.tick);
+        checkpoint::define_all(&mut made.world, start.custom).map_err(fail)?;
         if head.schema == self.built.schema {
             made.effects = checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?;
         } else {
@@ -147,7 +147,8 @@ impl<G: Game> Typed<G> {
             let migrated = result
                 .unwrap_or_else(|message| Err(format!("`migrate` panicked: {message}")))
                 .map_err(fail)?;
-            (made.effects, made.dropped) = (migrated.effects, migrated.dropped);
+            made.effects = migrated.effects;
+            (made.dropped, made.filled) = (migrated.dropped, migrated.filled);
         }
         input.finish().map_err(|error| fail(error.to_string()))?;
         if !made.world.stamps_are_past() {
@@ -218,8 +219,8 @@ impl<G: Game> GameType for Typed<G> {
         let (Ok(a), Ok(b)) = (Self::restore(self, a), Self::restore(self, b)) else {
             return Vec::new();
         };
-        let ((a, marks_a), (b, marks_b)) = (a.capture(), b.capture());
-        parts::differing(&self.built.registry, (&a, &marks_a), (&b, &marks_b))
+        let (world, (a, marks_a), (b, marks_b)) = (&a.world, a.capture(), b.capture());
+        parts::differing(world, (&a, &marks_a), (&b, &marks_b))
     }
 
     fn schema_changes(&self, checkpoint: &[u8]) -> Vec<String> {

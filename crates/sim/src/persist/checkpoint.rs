@@ -2,7 +2,7 @@
 //!
 //! | part | content |
 //! |---|---|
-//! | tag | `u16` [`STATE_TAG`] |
+//! | tag | `u16` [`STATE_TAG`]; [`CUSTOM_TAG`] if the match defines components of its own |
 //! | game | name as string |
 //! | schema | length as `u32`, then [`Schema`]: what follows is read by it |
 //! | body | see [`encode_body`]; the state hash is BLAKE3 of it |
@@ -16,9 +16,11 @@ use std::sync::Arc;
 use rekindle_schema::Tick;
 use rekindle_schema::record::{Effect, EffectId};
 
+use crate::custom::define::{Defined, MOST, Row};
 use crate::ecs::registry::{Registry, StoredType};
 use crate::ecs::schedule::Schedule;
 use crate::ecs::world::World;
+use crate::storage::column::Column;
 use crate::storage::entities::Entities;
 use crate::storage::layout::Marks;
 use crate::storage::stamp::Stamp;
@@ -28,6 +30,11 @@ use crate::value::{DecodeError, Reader, Value};
 
 /// Format tag of a state.
 pub(crate) const STATE_TAG: u16 = 0x2101;
+/// Format tag of a state that begins with the definitions of [components](crate::custom) that the
+/// match has beside those of its game.
+pub(crate) const CUSTOM_TAG: u16 = 0x2102;
+/// The form in which these definitions are written.
+const CUSTOM_FORM: u16 = 1;
 
 /// One stored type as a checkpoint knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +164,11 @@ pub(crate) fn encode_body(
 }
 
 pub(crate) fn encode_start(world: &World, config: &[u8], out: &mut Vec<u8>) {
+    if !world.custom.is_empty() {
+        CUSTOM_FORM.encode(out);
+        (world.custom.len() as u32).encode(out);
+        world.custom.iter().for_each(|defined| defined.encode(out));
+    }
     (config.len() as u32).encode(out);
     out.extend_from_slice(config);
     world.seed.encode(out);
@@ -183,13 +195,16 @@ pub(crate) fn encode_effects(effects: &[Effect], out: &mut Vec<u8>) {
 
 /// The parts of a checkpoint in front of its body.
 pub(crate) struct Head<'a> {
+    /// The body begins with definitions of components.
+    pub(crate) custom: bool,
     pub(crate) game: String,
     pub(crate) schema: &'a [u8],
     pub(crate) body: &'a [u8],
 }
 
-pub(crate) fn encode_head(game: &str, schema: &[u8], out: &mut Vec<u8>) {
-    STATE_TAG.encode(out);
+pub(crate) fn encode_head(world: &World, game: &str, schema: &[u8], out: &mut Vec<u8>) {
+    let tag = if world.custom.is_empty() { STATE_TAG } else { CUSTOM_TAG };
+    tag.encode(out);
     (game.len() as u32).encode(out);
     out.extend_from_slice(game.as_bytes());
     (schema.len() as u32).encode(out);
@@ -199,42 +214,106 @@ pub(crate) fn encode_head(game: &str, schema: &[u8], out: &mut Vec<u8>) {
 pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head<'_>, String> {
     let mut input = Reader::new(bytes);
     let tag = u16::decode(&mut input).map_err(|error| error.to_string())?;
-    if tag != STATE_TAG {
+    let custom = tag == CUSTOM_TAG;
+    if tag != STATE_TAG && !custom {
         return Err(format!(
-            "format tag {tag:#06x} where {STATE_TAG:#06x} was expected: other data, or written by \
-             another version"
+            "format tag {tag:#06x} where {STATE_TAG:#06x} or {CUSTOM_TAG:#06x} was expected: other \
+             data, or written by another version"
         ));
     }
     let mut rest = || {
         let game = String::decode(&mut input)?;
         let len = input.count(1)?;
         let schema = input.slice(len)?;
-        Ok(Head { game, schema, body: input.slice(input.remaining())? })
+        Ok(Head { custom, game, schema, body: input.slice(input.remaining())? })
     };
     rest().map_err(|error: DecodeError| error.to_string())
 }
 
 /// What stands in a body before the entities.
 pub(crate) struct Start<'a> {
+    /// Definitions of components.
+    pub(crate) custom: Vec<Defined>,
     pub(crate) config: &'a [u8],
     pub(crate) seed: u64,
     pub(crate) tick_rate: u16,
     pub(crate) tick: Tick,
 }
 
-pub(crate) fn decode_start<'a>(input: &mut Reader<'a>) -> Result<Start<'a>, DecodeError> {
-    let len = input.count(1)?;
-    let config = input.slice(len)?;
-    let start = Start {
-        config,
-        seed: u64::decode(input)?,
-        tick_rate: u16::decode(input)?,
-        tick: Tick::decode(input)?,
+pub(crate) fn decode_start<'a>(body: &mut Reader<'a>, custom: bool) -> Result<Start<'a>, String> {
+    let custom = if custom { decode_custom(body)? } else { Vec::new() };
+    let rest = |input: &mut Reader<'a>| {
+        let len = input.count(1)?;
+        let config = input.slice(len)?;
+        let start = Start {
+            custom,
+            config,
+            seed: u64::decode(input)?,
+            tick_rate: u16::decode(input)?,
+            tick: Tick::decode(input)?,
+        };
+        if start.tick_rate == 0 || start.tick.0 >= 1 << 62 {
+            return Err(DecodeError::Invalid("a tick, or a tick rate, that no match has"));
+        }
+        Ok(start)
     };
-    if start.tick_rate == 0 || start.tick.0 >= 1 << 62 {
-        return Err(DecodeError::Invalid("a tick, or a tick rate, that no match has"));
+    rest(body).map_err(|error| error.to_string())
+}
+
+fn decode_custom(input: &mut Reader<'_>) -> Result<Vec<Defined>, String> {
+    let form = u16::decode(input).map_err(|error| error.to_string())?;
+    if form != CUSTOM_FORM {
+        return Err(format!(
+            "its definitions of components have form {form}, and this build reads form \
+             {CUSTOM_FORM}: run the build that wrote it"
+        ));
     }
-    Ok(start)
+    let count = input.count(10).map_err(|error| error.to_string())?;
+    if count > MOST {
+        return Err(format!("it defines {count} components: a match has at most {MOST}"));
+    }
+    (0..count).map(|_| Defined::decode(input)).collect()
+}
+
+/// Gives a new world what its match defines.
+pub(crate) fn define_all(world: &mut World, custom: Vec<Defined>) -> Result<(), String> {
+    for defined in custom {
+        let id = defined.id.clone();
+        world.refuse_id(&id).map_err(within("component that the match defines", &id))?;
+        if world.custom.iter().any(|known| known.id == id) {
+            return Err(format!("it defines component `{id}` twice"));
+        }
+        world.push_custom(defined);
+    }
+    Ok(())
+}
+
+/// Reads the columns of what the match defines, behind those of the game.
+pub(crate) fn decode_custom_columns(
+    world: &mut World,
+    input: &mut Reader<'_>,
+) -> Result<(), String> {
+    let first = world.registry.components.list.len();
+    for (column, defined) in world.columns[first..].iter_mut().zip(&world.custom) {
+        if let Some(column) = column.as_any_mut().downcast_mut::<Column<Row>>() {
+            column
+                .decode_pages(input, &world.entities, |input| defined.read(input))
+                .map_err(within("component", &defined.id))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what was removed of them, behind what was of the game's components.
+pub(crate) fn decode_custom_removed(
+    world: &mut World,
+    input: &mut Reader<'_>,
+) -> Result<(), String> {
+    let first = world.registry.components.list.len();
+    for (removed, defined) in world.removed[first..].iter_mut().zip(&world.custom) {
+        *removed = decode_removed(input).map_err(within("removals of component", &defined.id))?;
+    }
+    Ok(())
 }
 
 /// Fills a new world from the rest of a body that has the schema of the running build, and returns
@@ -248,9 +327,11 @@ pub(crate) fn decode_world(
     for (column, stored) in world.columns.iter_mut().zip(&registry.components.list) {
         column.decode(input, &world.entities).map_err(within("component", stored.id))?;
     }
+    decode_custom_columns(world, input)?;
     for (removed, stored) in world.removed.iter_mut().zip(&registry.components.list) {
         *removed = decode_removed(input).map_err(within("removals of component", stored.id))?;
     }
+    decode_custom_removed(world, input)?;
     for (resource, stored) in world.resources.iter_mut().zip(&registry.resources.list) {
         let result = u32::decode(input).and_then(|changed| {
             resource.set_changed(changed);

@@ -13,7 +13,6 @@ use std::ops::Range;
 use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::record::Effect;
 
-use crate::ecs::registry::Registry;
 use crate::ecs::world::World;
 use crate::persist::checkpoint::{encode_effects, encode_start, tick_of_start};
 use crate::storage::layout::{Before, Marks};
@@ -21,12 +20,9 @@ use crate::storage::stamp;
 use crate::value::Value;
 
 /// How many parts a checkpoint has.
-fn parts(registry: &Registry) -> usize {
-    3 + registry.components.list.len()
-        + 1
-        + registry.resources.list.len()
-        + registry.events.list.len()
-        + 2
+fn parts(world: &World) -> usize {
+    let registry = &world.registry;
+    3 + world.columns.len() + 1 + registry.resources.list.len() + registry.events.list.len() + 2
 }
 
 /// The operations that lead from `base`, whose parts lie where `marks` says, to the bytes of now;
@@ -41,8 +37,7 @@ pub(crate) fn encode(
     marks: &Marks,
     limit: usize,
 ) -> Option<(Vec<u8>, Marks)> {
-    let registry = &world.registry;
-    let ours = marks.ends.len() == parts(registry)
+    let ours = marks.ends.len() == parts(world)
         && marks.ends.last() == Some(&u32::try_from(base.len()).ok()?);
     if !ours
         || marks.edits != edits
@@ -130,13 +125,15 @@ impl<'a> Parts<'a> {
     /// The next parts are the columns. `None` if the operations take more than `limit` bytes.
     fn columns(&mut self, world: &World, marks: &Marks, limit: usize) -> Option<()> {
         let mut from = 0;
-        let types = &world.registry.components.list;
-        for ((column, stored), &to) in world.columns.iter().zip(types).zip(&marks.columns) {
+        // The size of what data defines may have changed since.
+        let sizes = world.registry.components.list.iter().map(|stored| stored.size);
+        let sizes = sizes.chain(world.custom.iter().map(|_| None));
+        for ((column, size), &to) in world.columns.iter().zip(sizes).zip(&marks.columns) {
             let before = Before {
                 bytes: self.base,
                 start: self.next()?.start,
                 pages: &marks.pages[from..to as usize],
-                size: stored.size,
+                size,
                 since: stamp::last_of(marks.tick),
             };
             column.encode_changes(&before, &mut self.writer, &mut self.new.pages);

@@ -21,10 +21,10 @@ pub(crate) fn world(world: &World) -> Json {
         for bit in bits(*word) {
             let slot = page * 64 + bit;
             let mut components = Map::new();
-            for (column, stored) in world.columns.iter().zip(&world.registry.components.list) {
+            for (column, (id, shape)) in world.columns.iter().zip(world.components()) {
                 bytes.clear();
                 if column.encode_slot(slot, &mut bytes) {
-                    components.insert(stored.id.to_owned(), read(&stored.shape, &bytes));
+                    components.insert(id.to_owned(), read(shape, &bytes));
                 }
             }
             let entity = world.entities.in_slot(slot);

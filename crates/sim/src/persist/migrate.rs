@@ -10,20 +10,25 @@
 //! | nothing | something | empty, or the defaults |
 //! | something | nothing | refused, unless it is [`retired`] or there is none of it |
 //! | state of a system, a statistic | none of that name | left out, and said: [`dropped`] |
+//! | an entity without a component | that component, required by one that the entity has | its defaults, and said: [`filled`] |
 //!
 //! [`Stored::migrate`]: crate::value::component::Stored::migrate
 //! [`dropped`]: crate::Simulation::dropped
+//! [`filled`]: crate::Simulation::filled
 //! [`retired`]: crate::GameBuilder::retired
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rekindle_schema::record::Effect;
 
 use crate::ecs::registry::{self, StoredType, StoredTypes};
 use crate::ecs::world::World;
-use crate::persist::checkpoint::{Entry, Schema, decode_effects, decode_removed, within};
-use crate::storage::column::bits;
+use crate::persist::checkpoint::{
+    Entry, Schema, decode_custom_columns, decode_custom_removed, decode_effects, decode_removed,
+    within,
+};
+use crate::storage::column::{bits, slots};
 use crate::storage::entities::Entities;
 use crate::storage::stamp::Stamp;
 use crate::value::shape::Shape;
@@ -99,6 +104,8 @@ pub(crate) struct Migrated {
     /// What has no place in this build, ascending: `component-id.field`, or the id of something
     /// retired.
     pub(crate) dropped: Vec<String>,
+    /// What entities got because other components of theirs require it, ascending.
+    pub(crate) filled: Vec<String>,
 }
 
 /// Fills a new world from the rest of a body with an old schema.
@@ -139,6 +146,7 @@ pub(crate) fn decode_world(
         };
         result.map_err(within("component", &entry.id))?;
     }
+    decode_custom_columns(world, input)?;
     for entry in &old.components {
         let removed = decode_removed(input).map_err(within("removals of component", &entry.id))?;
         if let Ok(index) =
@@ -147,6 +155,7 @@ pub(crate) fn decode_world(
             world.removed[index] = removed;
         }
     }
+    decode_custom_removed(world, input)?;
     for entry in &old.resources {
         resource(world, entry, retired, input, &mut dropped)
             .map_err(within("resource", &entry.id))?;
@@ -160,9 +169,37 @@ pub(crate) fn decode_world(
             world.last_runs[index] = last;
         }
     }
+    let filled = fill_required(world);
     world.relate_all();
     let effects = decode_effects(input).map_err(within("effects", ""))?;
-    Ok(Migrated { effects, dropped: dropped.into_iter().collect() })
+    Ok(Migrated { effects, dropped: dropped.into_iter().collect(), filled })
+}
+
+/// Gives entities what this build requires for what they have, as if they had got both at once:
+/// the former build may not have required it. What they got, in words.
+fn fill_required(world: &mut World) -> Vec<String> {
+    let registry = Arc::clone(&world.registry);
+    let now = world.now.stamp;
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for (&index, required) in &registry.required {
+        let owners: Vec<usize> = slots(world.columns[index].present()).collect();
+        for &other in required {
+            let column = &mut world.columns[other];
+            let lacked = owners.iter().filter(|slot| column.insert_initial(**slot, now));
+            *counts.entry(other).or_default() += lacked.count();
+        }
+    }
+    counts.retain(|_, count| *count > 0);
+    for &index in counts.keys() {
+        let column = &mut world.columns[index];
+        column.canonicalise(now - 1);
+        // A default that is not accepted is on no entity.
+        for refused in column.validate(now - 1) {
+            column.remove(refused.slot);
+        }
+    }
+    let id = |index: usize| registry.components.list[index].id;
+    counts.into_iter().map(|(index, count)| format!("{} ({count})", id(index))).collect()
 }
 
 fn resource(

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rekindle_schema::Tick;
 use rekindle_schema::digest::{self, ValueSum};
 
-use crate::ecs::registry::{Registry, StoredType};
+use crate::ecs::registry::StoredType;
 use crate::ecs::schedule::Schedule;
 use crate::ecs::world::World;
 use crate::storage::layout::Marks;
@@ -19,14 +19,16 @@ use crate::value::shape::Shape;
 const RESOURCE_HEAD: usize = size_of::<Stamp>();
 
 /// The names of the parts of a checkpoint, in the order of [`Marks::ends`].
-fn names(registry: &Registry) -> Vec<String> {
+fn names(world: &World) -> Vec<String> {
     fn of<S: ?Sized>(what: &str, types: &[StoredType<S>]) -> Vec<String> {
         types.iter().map(|stored| format!("{what} `{}`", stored.id)).collect()
     }
+    let registry = &world.registry;
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let components = world.components().map(|(id, _)| format!("component `{id}`"));
     [
         words(&["schema", "tick, seed and configuration", "entities"]),
-        of("component", &registry.components.list),
+        components.collect(),
         words(&["removals"]),
         of("resource", &registry.resources.list),
         of("event", &registry.events.list),
@@ -37,13 +39,15 @@ fn names(registry: &Registry) -> Vec<String> {
 
 /// The parts in which two checkpoints of a game differ, each with where its parts lie.
 pub(crate) fn differing(
-    registry: &Registry,
+    world: &World,
     (a, marks_a): (&[u8], &Marks),
     (b, marks_b): (&[u8], &Marks),
 ) -> Vec<String> {
-    let names = names(registry);
+    let names = names(world);
+    if marks_a.ends.len() != marks_b.ends.len() {
+        return vec!["the components that the match defines".to_owned()];
+    }
     assert_eq!(marks_a.ends.len(), names.len(), "each part of a checkpoint has a name");
-    assert_eq!(marks_b.ends.len(), names.len(), "each part of a checkpoint has a name");
     let (mut from_a, mut from_b) = (0, 0);
     let mut found = Vec::new();
     for (name, (end_a, end_b)) in names.into_iter().zip(marks_a.ends.iter().zip(&marks_b.ends)) {
@@ -57,8 +61,8 @@ pub(crate) fn differing(
 }
 
 /// The fields of a value whose values all lie at the same places, each with where; of others none.
-fn fields<S: ?Sized>(stored: &StoredType<S>) -> impl Iterator<Item = (&str, Range<usize>)> {
-    let of_struct = match (&stored.shape, stored.size) {
+fn fields(shape: &Shape) -> impl Iterator<Item = (&str, Range<usize>)> {
+    let of_struct = match (shape, shape.size()) {
         (Shape::Struct(fields), Some(1..)) => fields.as_slice(),
         _ => &[],
     };
@@ -72,18 +76,18 @@ fn fields<S: ?Sized>(stored: &StoredType<S>) -> impl Iterator<Item = (&str, Rang
 
 /// Sums of a body whose parts lie where `marks` says: of each part in order, then of each field of
 /// the components whose values have a fixed size, then of each such field of the resources.
-pub(crate) fn sums(registry: &Registry, body: &[u8], marks: &Marks) -> Vec<u32> {
+pub(crate) fn sums(world: &World, body: &[u8], marks: &Marks) -> Vec<u32> {
     let of = |range: Range<usize>| body.get(range).unwrap_or_default();
     let part = |ends: &[u32]| of(ends[0] as usize..ends[1] as usize);
     let mut sums: Vec<u32> =
         marks.ends.windows(2).map(|ends| digest::of_part(part(ends))).collect();
     let mut from = 0;
-    for (stored, &to) in registry.components.list.iter().zip(&marks.columns) {
+    for ((_, shape), &to) in world.components().zip(&marks.columns) {
         let pages = &marks.pages[from as usize..to as usize];
         from = to;
-        for (_, range) in fields(stored) {
+        let size = shape.size().unwrap_or(1);
+        for (_, range) in fields(shape) {
             let mut sum = ValueSum::default();
-            let size = stored.size.unwrap_or(1);
             for value in pages.iter().flat_map(|page| of(page.values()).chunks_exact(size)) {
                 sum.take(&value[range.clone()]);
             }
@@ -91,10 +95,10 @@ pub(crate) fn sums(registry: &Registry, body: &[u8], marks: &Marks) -> Vec<u32> 
         }
     }
     // Start, entities, columns, removals; then the resources.
-    let first = registry.components.list.len() + 3;
-    for (stored, ends) in registry.resources.list.iter().zip(marks.ends[first..].windows(2)) {
+    let first = world.columns.len() + 3;
+    for (stored, ends) in world.registry.resources.list.iter().zip(marks.ends[first..].windows(2)) {
         let value = part(ends).get(RESOURCE_HEAD..).unwrap_or_default();
-        for (_, range) in fields(stored) {
+        for (_, range) in fields(&stored.shape) {
             let mut sum = ValueSum::default();
             sum.take(value.get(range).unwrap_or_default());
             sums.push(sum.finish());
@@ -112,11 +116,11 @@ pub(crate) fn explain(
     (ours, theirs): (&[u32], &[u32]),
     since: Tick,
 ) -> Vec<String> {
-    let registry = &world.registry;
-    let names = names(registry);
-    let (components, resources) = (&registry.components.list, &registry.resources.list);
-    let counts = (components.iter().map(|stored| fields(stored).count()))
-        .chain(resources.iter().map(|stored| fields(stored).count()));
+    let names = names(world);
+    let components: Vec<&Shape> = world.components().map(|(_, shape)| shape).collect();
+    let resources: Vec<&Shape> =
+        world.registry.resources.list.iter().map(|stored| &stored.shape).collect();
+    let counts = components.iter().chain(&resources).map(|shape| fields(shape).count());
     let total = names.len() - 1 + counts.sum::<usize>();
     if ours.len() != total || theirs.len() != total {
         let words = "this build keeps other components, resources or fields than the build that \
@@ -132,14 +136,11 @@ pub(crate) fn explain(
         let fields: Vec<String> = differing.map(|(_, name)| format!("`{name}`")).collect();
         (names.is_empty(), fields)
     };
-    let columns: Vec<_> = components
-        .iter()
-        .map(|stored| named(fields(stored).map(|(name, _)| name).collect()))
-        .collect();
-    let values: Vec<_> = resources
-        .iter()
-        .map(|stored| named(fields(stored).map(|(name, _)| name).collect()))
-        .collect();
+    let mut of_all = |shapes: &[&Shape]| -> Vec<_> {
+        let names = shapes.iter().map(|shape| fields(shape).map(|(name, _)| name).collect());
+        names.map(&mut named).collect()
+    };
+    let (columns, values) = (of_all(&components), of_all(&resources));
     let mut found = Vec::new();
     for (index, name) in names.iter().skip(1).enumerate().filter(|(index, _)| differs(*index)) {
         let column = index.checked_sub(2).filter(|column| *column < components.len());

@@ -11,7 +11,7 @@ use crate::ecs::registry::{Access, Registry};
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::World;
 use crate::space::Place;
-use crate::storage::column::{AnyColumn, Column, bits};
+use crate::storage::column::{AnyColumn, Column, slots};
 use crate::storage::entities::Entities;
 use crate::storage::stamp::{Run, Stamp, StampOf};
 use crate::value::entity::Entity;
@@ -73,13 +73,18 @@ impl Grid {
     /// If the size is not finite and positive.
     pub fn new(cell: f32, places: impl IntoIterator<Item = (Entity, [f32; 2])>) -> Self {
         assert!(cell.is_finite() && cell > 0.0, "cells of size {cell}: give a positive one");
-        let finite = |at: &[f32; 2]| at[0].is_finite() && at[1].is_finite();
-        let items = places.into_iter().filter(|(_, at)| finite(at));
+        let items = places.into_iter().filter(|(_, at)| finite(*at));
         let items: Vec<Item> = items.map(|(entity, at)| Item { entity, at }).collect();
-        let mut grid = Self { cell, ..Self::default() };
-        grid.lay_out(&items);
-        grid.sort(&items);
+        let mut grid = Self::default();
+        grid.fill(cell, &items, &mut Vec::new());
         grid
+    }
+
+    /// Makes it anew in the memory that it has. `cells` is room to work in.
+    fn fill(&mut self, cell: f32, items: &[Item], cells: &mut Vec<u32>) {
+        (self.cell, self.columns, self.rows) = (cell, 0, 0);
+        self.lay_out(items);
+        self.sort(items, cells);
     }
 
     /// How many entities are in it.
@@ -114,20 +119,24 @@ impl Grid {
         }
     }
 
-    fn sort(&mut self, items: &[Item]) {
-        self.starts = vec![0; self.columns * self.rows + 1];
-        let cells: Vec<usize> = items.iter().map(|item| self.cell_of(item.at)).collect();
-        for cell in &cells {
-            self.starts[cell + 1] += 1;
+    fn sort(&mut self, items: &[Item], cells: &mut Vec<u32>) {
+        self.starts.clear();
+        self.starts.resize(self.columns * self.rows + 1, 0);
+        cells.clear();
+        cells.extend(items.iter().map(|item| self.cell_of(item.at) as u32));
+        for cell in cells.iter() {
+            self.starts[*cell as usize] += 1;
         }
+        // Each cell has where it ends, until its items have come, the last of them first.
         for cell in 1..self.starts.len() {
             self.starts[cell] += self.starts[cell - 1];
         }
-        let mut next = self.starts.clone();
-        self.items = items.to_vec();
-        for (item, cell) in items.iter().zip(cells) {
-            self.items[next[cell] as usize] = *item;
-            next[cell] += 1;
+        self.items.clear();
+        self.items.extend_from_slice(items);
+        for (item, cell) in items.iter().zip(cells.iter()).rev() {
+            let start = &mut self.starts[*cell as usize];
+            *start -= 1;
+            self.items[*start as usize] = *item;
         }
     }
 
@@ -156,10 +165,20 @@ impl Grid {
 
     /// The entities in a circle, its edge included, ascending by slot.
     pub fn within(&self, center: [f32; 2], radius: f32) -> Vec<Entity> {
+        let mut near = Vec::new();
+        self.each_within(center, radius, |entity| near.push(entity));
+        ascending(near)
+    }
+
+    /// As [`Grid::within`], without a list, which would be allocated: `visit` is told each entity,
+    /// in an order that is the same on every node and that goes by their places, not by slot.
+    pub fn each_within(&self, center: [f32; 2], radius: f32, mut visit: impl FnMut(Entity)) {
         let (min, max) = around(center, radius);
-        let near = self.touching(min, max);
-        let near = near.filter(|item| square(from_to(center, item.at)) <= radius * radius);
-        ascending(near.map(|item| item.entity).collect())
+        for item in self.touching(min, max) {
+            if square(from_to(center, item.at)) <= radius * radius {
+                visit(item.entity);
+            }
+        }
     }
 
     /// The entities in a box, its edges included, ascending by slot.
@@ -246,6 +265,10 @@ impl Grid {
     }
 }
 
+fn finite(at: [f32; 2]) -> bool {
+    at[0].is_finite() && at[1].is_finite()
+}
+
 fn around(center: [f32; 2], radius: f32) -> ([f32; 2], [f32; 2]) {
     ([center[0] - radius, center[1] - radius], [center[0] + radius, center[1] + radius])
 }
@@ -289,6 +312,9 @@ pub(crate) struct HeldGrid<P> {
     grid: Grid,
     /// The slots that are in it, as words of bits.
     held: Vec<u64>,
+    /// Room to make it anew in.
+    places: Vec<Item>,
+    cells: Vec<u32>,
     of: std::marker::PhantomData<fn(P)>,
 }
 
@@ -303,14 +329,18 @@ impl<P: Place> Follower for HeldGrid<P> {
         if self.held == present && !column.any_newer(since, StampOf::Change) {
             return;
         }
-        self.held = present.to_vec();
-        let mut places = Vec::with_capacity(self.grid.len());
-        for (page, word) in present.iter().enumerate() {
-            for slot in bits(*word).map(|bit| page * 64 + bit) {
-                column.with(slot, |place| places.push((entities.in_slot(slot), place.place())));
-            }
+        self.held.clear();
+        self.held.extend_from_slice(present);
+        self.places.clear();
+        for slot in slots(present) {
+            column.with(slot, |place| {
+                let at = place.place();
+                if finite(at) {
+                    self.places.push(Item { entity: entities.in_slot(slot), at });
+                }
+            });
         }
-        self.grid = Grid::new(self.cell, places);
+        self.grid.fill(self.cell, &self.places, &mut self.cells);
     }
 }
 
@@ -383,6 +413,8 @@ impl FollowerType {
                     cell,
                     grid: Grid::default(),
                     held: Vec::new(),
+                    places: Vec::new(),
+                    cells: Vec::new(),
                     of: std::marker::PhantomData,
                 })
             }),

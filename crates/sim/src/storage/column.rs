@@ -11,16 +11,18 @@
 //! the component: a rare component in a big world costs one bit per slot. Slots without the
 //! component hold its initial value.
 
+mod accepted;
 mod changes;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::net::NetEntity;
 
+use crate::storage::column::accepted::Accepted;
 use crate::storage::entities::Entities;
 use crate::storage::layout::{Before, PageMark};
 use crate::storage::stamp::{Stamp, StampOf, age};
@@ -63,7 +65,9 @@ pub struct Column<T> {
     pub(crate) values: RefCell<Pages<T>>,
     /// Of a component that does not accept all values: those that the slots had when they were
     /// last checked. Always the values themselves between ticks, so they are in no checkpoint.
-    accepted: BTreeMap<usize, T>,
+    accepted: Accepted<T>,
+    /// Boxes for values that hooks are told of, kept for their memory.
+    boxes: Vec<Box<dyn Any + Send>>,
 }
 
 impl<T: Component> Column<T> {
@@ -72,7 +76,8 @@ impl<T: Component> Column<T> {
             present: Vec::new(),
             stamps: Vec::new(),
             values: RefCell::new(Vec::new()),
-            accepted: BTreeMap::new(),
+            accepted: Accepted::default(),
+            boxes: Vec::new(),
         }
     }
 
@@ -122,9 +127,7 @@ impl<T: Component> Column<T> {
         if !self.has(slot) {
             return None;
         }
-        if T::VALIDATES {
-            self.accepted.remove(&slot);
-        }
+        self.accepted.forget(slot);
         self.present[page] &= !(1 << bit);
         let value = self.values.get_mut().get_mut(page)?.as_mut()?.get_mut(bit)?;
         Some(std::mem::replace(value, T::initial()))
@@ -236,6 +239,8 @@ pub(crate) trait AnyColumn: Any + Send {
     fn remove(&mut self, slot: usize) -> bool;
     /// As `remove`; the value that the component had.
     fn take_boxed(&mut self, slot: usize) -> Option<Box<dyn Any + Send>>;
+    /// Takes such a box back, whose value nobody needs any more: the next one is put into it.
+    fn give_back(&mut self, boxed: Box<dyn Any + Send>);
     /// Whether any entry has a stamp of this sort that is newer than `last`.
     fn any_newer(&self, last: Stamp, of: StampOf) -> bool;
     /// All stamps of change that are newer than `last`.
@@ -315,14 +320,16 @@ impl<T: Component> AnyColumn for Column<T> {
                 let (slot, value) = (page * PAGE + bit, &mut values[bit]);
                 // What is accepted is what a restored world has: the canonical form.
                 value.canonicalise();
-                let Err(problem) = value.validate() else {
-                    self.accepted.insert(slot, value.clone());
-                    continue;
-                };
-                let before = self.accepted.get(&slot);
-                refused.push(Refused { slot, stamp, problem, kept: before.is_some() });
-                if let Some(before) = before {
-                    *value = before.clone();
+                match (value.validate(), self.accepted.place(slot)) {
+                    (Ok(()), Some(known)) => known.clone_from(value),
+                    (Ok(()), accepted @ None) => *accepted = Some(value.clone()),
+                    (Err(problem), accepted) => {
+                        let kept = accepted.is_some();
+                        refused.push(Refused { slot, stamp, problem, kept });
+                        if let Some(before) = accepted {
+                            value.clone_from(before);
+                        }
+                    }
                 }
             }
         }
@@ -338,7 +345,17 @@ impl<T: Component> AnyColumn for Column<T> {
     }
 
     fn take_boxed(&mut self, slot: usize) -> Option<Box<dyn Any + Send>> {
-        Some(Box::new(self.take(slot)?))
+        let value = self.take(slot)?;
+        let mut spare = self.boxes.pop();
+        if let Some(place) = spare.as_mut().and_then(|boxed| boxed.downcast_mut()) {
+            *place = value;
+            return spare;
+        }
+        Some(Box::new(value))
+    }
+
+    fn give_back(&mut self, boxed: Box<dyn Any + Send>) {
+        self.boxes.push(boxed);
     }
 
     fn any_newer(&self, last: Stamp, of: StampOf) -> bool {
@@ -470,7 +487,8 @@ impl<T: Component> Column<T> {
         self.values.borrow().get(slot / PAGE)?.as_ref()?.get(slot % PAGE).map(read)
     }
 
-    fn decode_pages<E: From<DecodeError>>(
+    /// Reads what `encode` wrote, into an empty column; `read` reads the values.
+    pub(crate) fn decode_pages<E: From<DecodeError>>(
         &mut self,
         input: &mut Reader<'_>,
         entities: &Entities,
@@ -493,8 +511,9 @@ impl<T: Component> Column<T> {
                 values.push(if present >> bit & 1 == 1 { read(input)? } else { T::initial() });
             }
             if T::VALIDATES {
-                let slots = bits(present).map(|bit| (page * PAGE + bit, values[bit].clone()));
-                self.accepted.extend(slots);
+                for bit in bits(present) {
+                    *self.accepted.place(page * PAGE + bit) = Some(values[bit].clone());
+                }
             }
             let added = decode_stamps(present, input)?;
             let changed = decode_stamps(present, input)?.map(Cell::new);

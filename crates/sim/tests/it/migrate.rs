@@ -329,6 +329,74 @@ mod configured {
     build!(Confused, New, |game| game.config_renamed("size", "map.height").config_retired("lives"));
 }
 
+/// A build in which one component came to require two others, of which one is new.
+mod required {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Component)]
+    #[component(id = "shield")]
+    pub struct Shield {
+        #[value(default = 30, within = 1..=90)]
+        pub points: u8,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Component)]
+    #[component(id = "aura")]
+    pub struct Aura(#[value(default = 2)] pub u8);
+
+    pub mod before {
+        #[derive(Debug, Clone, PartialEq, rekindle_sim::Component)]
+        #[component(id = "knight")]
+        pub struct Knight;
+    }
+
+    #[derive(Debug, Clone, PartialEq, Component)]
+    #[component(id = "knight", requires(Shield, Aura))]
+    pub struct Knight;
+
+    build!(Before, |game| game.component::<before::Knight>().component::<Shield>(), |world| {
+        for points in 1..=5 {
+            let knight = world.spawn(before::Knight);
+            if points > 3 {
+                world.insert(knight, Shield { points });
+            }
+        }
+        world.spawn(());
+    });
+    build!(
+        After,
+        |game| game.component::<Knight>().component::<Shield>().component::<Aura>(),
+        |_world| {}
+    );
+}
+
+#[test]
+fn entities_of_an_older_build_get_what_their_components_came_to_require() {
+    use required::{After, Aura, Before, Shield};
+    let old = Typed::<Before>::new().unwrap().create(b"", 1).unwrap().checkpoint();
+    let after = Typed::<After>::new().unwrap();
+    let mut made = after.restore(&old).unwrap();
+    assert_eq!(made.filled(), ["aura (5)", "shield (3)"]);
+    let shields = |made: &rekindle_sim::Match<After>| -> Vec<u8> {
+        made.world().all::<Shield>().map(|(_, shield)| shield.points).collect()
+    };
+    assert_eq!(shields(&made), [30, 30, 30, 4, 5]);
+    assert!(made.world().all::<Aura>().map(|(_, aura)| aura.0).eq([2; 5]));
+    // It goes on as the one that is restored once more, of which nothing lacks.
+    let mut again = after.restore(&made.checkpoint()).unwrap();
+    assert!(again.filled().is_empty());
+    for tick in 1..=3 {
+        let step = Step { tick: rekindle_schema::Tick(tick), ..Step::default() };
+        assert_eq!(made.step(&step).unwrap(), again.step(&step).unwrap());
+        assert_eq!(made.checkpoint(), again.checkpoint());
+    }
+    // What a default was accepted for is what a write that is not falls back to.
+    let (knight, _) = made.world().all::<Shield>().next().unwrap();
+    made.world_mut().insert(knight, Shield { points: 99 });
+    made.step(&Step { tick: rekindle_schema::Tick(4), ..Step::default() }).unwrap();
+    assert_eq!(shields(&made), [30, 30, 30, 4, 5]);
+}
+
 #[test]
 fn keys_of_a_configuration_are_renamed_retired_and_defaulted() {
     use configured::{After, Before, Careless, Confused};

@@ -84,9 +84,8 @@ impl<S: States> EntityMachine<S> {
 
     /// The entities that are new or were asked to go, ascending by slot, of those whose state was
     /// written since the fixed point before.
-    fn waiting(world: &World) -> Vec<Entity> {
-        let mut waiting = Vec::new();
-        let Some(column) = column::<S>(world) else { return waiting };
+    fn waiting(world: &World, waiting: &mut Vec<Entity>) {
+        let Some(column) = column::<S>(world) else { return };
         // What was written by hand after that fixed point has its stamp.
         let since = world.moved.saturating_sub(1);
         let values = column.values.borrow();
@@ -105,13 +104,11 @@ impl<S: States> EntityMachine<S> {
                 }
             }
         }
-        waiting
     }
 
     /// The entities whose time in their state is over, ascending by slot.
-    fn late(world: &World) -> Vec<Entity> {
-        let mut late = Vec::new();
-        let Some(column) = column::<S>(world) else { return late };
+    fn late(world: &World, late: &mut Vec<Entity>) {
+        let Some(column) = column::<S>(world) else { return };
         let (tick, values) = (world.tick().0, column.values.borrow());
         for (page, present) in column.pages() {
             let Some(Some(states)) = values.get(page) else { continue };
@@ -121,7 +118,6 @@ impl<S: States> EntityMachine<S> {
                 }
             }
         }
-        late
     }
 
     /// Begins the time of an entity that is new, and lets it go where it was asked to.
@@ -177,19 +173,25 @@ impl<S: States> AnyMachine for EntityMachine<S> {
     fn start(&self, _world: &mut World) {}
 
     fn time_out(&self, world: &mut World) {
-        for entity in Self::late(world) {
+        let mut late = std::mem::take(&mut world.moving);
+        Self::late(world, &mut late);
+        for entity in late.drain(..) {
             if let Some(mut state) = world.get_mut::<State<S>>(entity) {
                 state.asked = self.graph.timed(state.now);
             }
         }
+        world.moving = late;
     }
 
     fn carry_out(&self, world: &mut World) -> bool {
-        let waiting = Self::waiting(world);
-        for entity in &waiting {
-            self.carry_out_one(world, *entity);
+        let mut waiting = std::mem::take(&mut world.moving);
+        Self::waiting(world, &mut waiting);
+        let any = !waiting.is_empty();
+        for entity in waiting.drain(..) {
+            self.carry_out_one(world, entity);
         }
-        !waiting.is_empty()
+        world.moving = waiting;
+        any
     }
 
     fn chart(&self, lines: &mut Vec<String>) {

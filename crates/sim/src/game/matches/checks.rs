@@ -20,7 +20,7 @@ impl<G: Game> Match<G> {
         let restored = || {
             let head = checkpoint::decode_head(state)?;
             let mut input = Reader::new(head.body);
-            let start = checkpoint::decode_start(&mut input).map_err(|error| error.to_string())?;
+            let start = checkpoint::decode_start(&mut input, head.custom)?;
             let mut copy = World::new(
                 Arc::clone(&world.registry),
                 Arc::clone(&world.constants),
@@ -29,16 +29,19 @@ impl<G: Game> Match<G> {
                 start.tick_rate,
             );
             copy.stand_at(start.tick);
+            checkpoint::define_all(&mut copy, start.custom)?;
             let effects = checkpoint::decode_world(&mut copy, &mut input)?;
             input.finish().map_err(|error| error.to_string())?;
             if !copy.stamps_are_past() {
                 return Err("it has changes that are newer than its tick".to_owned());
             }
-            if copy.sources != world.sources_of_components() || copy.sources != world.sources() {
+            if !copy.has_sources(&world.sources_of_components())
+                || !copy.has_sources(&world.sources)
+            {
                 return Err("its relations have another direction back".to_owned());
             }
             let mut again = Vec::with_capacity(state.len());
-            checkpoint::encode_head(&head.game, head.schema, &mut again);
+            checkpoint::encode_head(&copy, &head.game, head.schema, &mut again);
             checkpoint::encode_body(&copy, start.config, &effects, &mut again, None);
             Ok::<_, String>(again)
         };
@@ -62,7 +65,7 @@ impl<G: Game> Match<G> {
         let (_, state) = rekindle_schema::delta::seal(base, operations)
             .unwrap_or_else(|error| panic!("tick {}: {error}", self.world.tick));
         let mut now = Vec::with_capacity(state.len());
-        checkpoint::encode_head(G::NAME, &self.built.schema, &mut now);
+        checkpoint::encode_head(&self.world, G::NAME, &self.built.schema, &mut now);
         checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut now, None);
         let place = now.iter().zip(&state).position(|(a, b)| a != b);
         assert!(
