@@ -99,6 +99,8 @@ struct Memory {
     view: Option<Arc<NetView>>,
     brain: Vec<u8>,
     last_snapshot: Option<(Instant, Tick, Epoch)>,
+    /// When it was let in, or was shown something last.
+    heard: Option<Instant>,
     /// A new connection carries the session since the last snapshot.
     interrupted: bool,
     standing: Standing,
@@ -115,8 +117,8 @@ struct Memory {
 impl Memory {
     /// How long nothing came of a match that is being played, if that is too long.
     fn silence(&self) -> Option<Duration> {
-        let (last, ..) = self.last_snapshot.filter(|_| self.standing == Standing::In)?;
-        Some(last.elapsed()).filter(|silent| *silent > SILENT)
+        let heard = self.heard.filter(|_| self.standing == Standing::In)?;
+        Some(heard.elapsed()).filter(|silent| *silent > SILENT)
     }
 }
 
@@ -278,7 +280,7 @@ impl Stay<'_> {
                 let (session, epoch, tick) = (welcome.session, welcome.epoch, welcome.tick);
                 log.match_id = welcome.match_id;
                 memory.config = welcome.config.clone();
-                memory.interrupted = true;
+                (memory.interrupted, memory.heard) = (true, Some(now));
                 if std::mem::replace(&mut memory.standing, Standing::In) != Standing::In {
                     self.bot.live.connected.fetch_add(1, Ordering::Relaxed);
                 }
@@ -394,7 +396,7 @@ impl Stay<'_> {
                 });
             }
         }
-        memory.interrupted = false;
+        (memory.interrupted, memory.heard) = (false, Some(now));
         memory.last_snapshot = Some((now, header.tick, header.epoch));
         log.tally.newest = log.tally.newest.max(header.tick);
         memory.view = Some(snapshot.view);

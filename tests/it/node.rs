@@ -243,11 +243,19 @@ fn bots_whose_node_does_not_come_back_say_so_and_fail() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), &[]);
     let id = create(dir.path(), "0");
-    let args = ["bots", "--count", "3", "--seconds", "6", "--match", &id, "--json"];
+    let args = ["bots", "--count", "3", "--seconds", "8", "--match", &id, "--json"];
     let mut bots = command(dir.path());
     bots.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
     let bots = bots.spawn().unwrap();
-    eventually("bots in the match", || (show(dir.path(), &id)["players"] == 3).then_some(()));
+    let all_in = || {
+        let shown = show(dir.path(), &id);
+        shown["tick"].as_u64().filter(|_| shown["players"] == 3)
+    };
+    let tick = eventually("bots in the match", all_in);
+    // A second later each of them knows that it was let in.
+    eventually("a second of play", || {
+        (show(dir.path(), &id)["tick"].as_u64()? > tick + 30).then_some(())
+    });
     node.kill();
     let ended = bots.wait_with_output().unwrap();
     // The figures, then the error.
