@@ -44,6 +44,9 @@ fn look(host: &Services, shards: &mut [Shedding], counts: &mut Counts) {
     let slowed = cells.iter().filter(|cell| cell.supervision.slowdown() > 1).count();
     host.meters.slowed.set(slowed as f64);
     let before = std::mem::take(counts);
+    if cells.iter().all(|cell| cell.most_slowdown == 1) {
+        return;
+    }
     let mut loads = vec![Vec::new(); shards.len()];
     for cell in cells.iter().filter(|cell| cell.phase() == MatchPhase::Running) {
         let now = (cell.tick().0, cell.supervision.late());
