@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use rekindle_sim::documents::wire::{
-    Call, Caller, MAX_KEY, MAX_ORDER, MAX_ROWS, Order, Outcome, Query, Question, Refusal, Reply,
-    Row, Source, Submission,
+    Access, Call, Caller, MAX_KEY, MAX_ORDER, MAX_ROWS, Order, Outcome, Query, Question, Refusal,
+    Reply, Row, Source, Submission,
 };
 use rekindle_sim::documents::{CLERK, Submit};
 use rekindle_sim::{
@@ -348,6 +348,15 @@ fn compare(desk: &Desk, model: &Model) {
         let question = serde_json::to_vec(&Question::Get { key: key.clone() }).unwrap();
         assert_eq!(copy.answer(&question), desk.harness.simulation().answer(&question));
     }
+    // How it was found differs, and is said.
+    let Some(key) = model.purses.keys().next().cloned() else { return };
+    let plan = Question::Plan(Box::new(Question::Get { key }));
+    let Reply::Plan(indexed) = desk.ask(&plan) else { panic!("no plan") };
+    assert_eq!((indexed.access, indexed.scanned), (Access::KeyIndex, 1));
+    let scanned = copy.answer(&serde_json::to_vec(&plan).unwrap()).unwrap();
+    let Reply::Plan(scanned) = serde_json::from_slice(&scanned).unwrap() else { panic!("no plan") };
+    let documents = model.purses.len() as u64;
+    assert_eq!((scanned.access, scanned.scanned), (Access::Scan, documents));
 }
 
 #[test]

@@ -217,6 +217,19 @@ async fn a_collection_that_is_parked_is_read_and_one_whose_log_is_open_behind_a_
 }
 
 #[tokio::test]
+async fn a_collection_whose_owners_died_early_is_not_replayed_here_unless_a_trial_survives_it() {
+    let (store, host, _handle) = running().await;
+    let shelf = shelf(&store);
+    host.abort();
+    let row = shelf.row(KIND).await.unwrap().unwrap().lease;
+    let suspect = MatchLease { version: row.version + 1, attempts: 2, ..row };
+    store.leases.compare_and_set(suspect).await.unwrap().unwrap();
+    // The executable of this test is no trial process: nothing survives in it.
+    let refused = shelf.answer(KIND, &Question::Stats).await.err().unwrap();
+    assert!(refused.to_string().contains("RK-DOC-131"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_kind_that_nobody_has_used_has_no_collection_in_the_store() {
     let store = MemoryStore::new().store();
     let none = shelf(&store).answer(KIND, &Question::Stats).await.unwrap();
