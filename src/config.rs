@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod keys;
 pub mod layers;
 mod links;
+pub mod lobbies;
 pub mod retention;
 pub mod secret;
 
@@ -119,6 +120,8 @@ pub struct Config {
     pub checkpoint_chain: u32,
     /// Bounds.
     pub limits: Limits,
+    /// Matches that clients may have made for them.
+    pub lobbies: Vec<lobbies::Mode>,
     /// Work in the background.
     pub jobs: jobs::Jobs,
     /// For how long it is remembered what operators did; `None`: for ever.
@@ -185,6 +188,7 @@ impl Config {
             checkpoint_every: Duration::from_secs(at_least_one(settings, "checkpoint.every_s")?),
             checkpoint_chain: checkpoint_chain(settings)?,
             limits: limits(settings)?,
+            lobbies: lobbies::modes(settings)?,
             jobs: jobs::load(settings)?,
             backup: backup(settings)?,
             audit_keep: Some(parse(settings, "audit.keep_days", "days")?)

@@ -39,6 +39,7 @@ pub mod keyring;
 pub mod lifecycle;
 pub mod links;
 pub mod listing;
+pub(crate) mod lobbies;
 mod lobby;
 pub mod matches;
 pub mod members;

@@ -1,4 +1,4 @@
-//! The client protocol, versions 1 to 5 (ALPN `rekindle/1` to `rekindle/5`).
+//! The client protocol, versions 1 to 6 (ALPN `rekindle/1` to `rekindle/6`).
 //! `docs/PROTOCOL.md` has it byte by byte.
 //!
 //! Version 2 differs in its first messages alone: the client says [`Enter`] instead of [`Hello`],
@@ -8,9 +8,10 @@
 //! [`ServerMessage::EventsMissed`]. Version 4 adds standbys: the server may say
 //! [`ServerMessage::Standby`], and at that node a client may say [`ClientMessage::Wait`] before its
 //! [`Arrive`], to be told with [`ServerMessage::Here`] when the match runs there. Version 5 has the
-//! messages of version 4; its clients read snapshots whose bodies are range coded. Both sides
-//! settle the version with ALPN, in the handshake; a page learns from `/edge.json` which it may
-//! speak.
+//! messages of version 4; its clients read snapshots whose bodies are range coded. Under version 6
+//! a client that names no match may say [`Seek`] instead of [`Arrive`], which names the properties
+//! of the match that it wants. Both sides settle the version with ALPN, in the handshake; a page
+//! learns from `/edge.json` which it may speak.
 //!
 //! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32`
 //! length, then an encoded [`ClientMessage`] or [`ServerMessage`]. Inputs go up and snapshots come
@@ -35,6 +36,10 @@ pub const ALPN_3: &[u8] = b"rekindle/3";
 pub const ALPN_4: &[u8] = b"rekindle/4";
 /// ALPN of native clients that speak version 5.
 pub const ALPN_5: &[u8] = b"rekindle/5";
+/// ALPN of native clients that speak version 6.
+pub const ALPN_6: &[u8] = b"rekindle/6";
+/// The ALPNs of native clients, the newest version first: what both sides offer.
+pub const ALPNS: [&[u8]; 6] = [ALPN_6, ALPN_5, ALPN_4, ALPN_3, ALPN_2, ALPN];
 /// Version in [`Hello`].
 pub const PROTOCOL: u16 = 1;
 /// Version in [`Enter`].
@@ -45,6 +50,8 @@ pub const PROTOCOL_3: u16 = 3;
 pub const PROTOCOL_4: u16 = 4;
 /// Version in [`Arrive`], of clients that read range coded snapshots.
 pub const PROTOCOL_5: u16 = 5;
+/// Version in [`Arrive`] and [`Seek`], of clients that may look for a match by its properties.
+pub const PROTOCOL_6: u16 = 6;
 /// Redirects in a row, without a welcome, that a client follows. A server does not send a client on
 /// that has followed so many.
 pub const MAX_REDIRECTS: u8 = 4;
@@ -56,6 +63,10 @@ pub const MAX_ADDR: usize = 255;
 pub const MAX_STOOD_BEATS: usize = 8;
 /// Longest name of a game in [`Enter`], in bytes.
 pub const MAX_GAME_NAME: usize = 64;
+/// Most properties in [`Seek`].
+pub const MAX_PROPERTIES: usize = 16;
+/// Longest name and longest value of a property in [`Seek`], in bytes.
+pub const MAX_PROPERTY: usize = 64;
 /// Inputs are numbered from 1 and below this, so that a number plus one is always a number.
 pub const INPUT_NUMBERS_END: u64 = 1 << 62;
 /// Format tag of a [`ClientMessage`].
@@ -70,6 +81,7 @@ const _: () = assert!(MAX_STREAM_MESSAGE <= codec::MAX_MESSAGE);
 const _: () = assert!(MAX_GAME_NAME < MAX_STREAM_MESSAGE);
 const _: () = assert!(PROTOCOL < PROTOCOL_2 && PROTOCOL_2 < PROTOCOL_3);
 const _: () = assert!(PROTOCOL_3 < PROTOCOL_4 && PROTOCOL_4 < PROTOCOL_5);
+const _: () = assert!(PROTOCOL_5 < PROTOCOL_6);
 const _: () = assert!(MAX_NODES * (MAX_ADDR + 8) < MAX_STREAM_MESSAGE);
 
 /// What a client shows to be let in.
@@ -156,7 +168,7 @@ impl Heard {
     }
 }
 
-/// The first message of a connection under versions 3 and 4, except [`ClientMessage::Wait`].
+/// The first message of a connection from version 3 on, except [`ClientMessage::Wait`] and [`Seek`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrive {
     /// As in version 2, with [`PROTOCOL_3`].
@@ -165,6 +177,19 @@ pub struct Arrive {
     pub heard: Option<Heard>,
     /// Redirects that the client has followed since it was last welcome.
     pub redirects: u8,
+}
+
+/// The first message of a connection under version 6 whose client wants into a match by its
+/// properties: one with a free seat, on whichever node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seek {
+    /// As in version 3, with [`PROTOCOL_6`], a game and no match.
+    pub arrive: Arrive,
+    /// Names and values: the match has all of them. At most [`MAX_PROPERTIES`], of at most
+    /// [`MAX_PROPERTY`] bytes each.
+    pub properties: Vec<(String, String)>,
+    /// If no match with them has a free seat, one is to be made, if the operator allows it.
+    pub create: bool,
 }
 
 /// Client to server, on the stream.
@@ -183,12 +208,14 @@ pub enum ClientMessage {
     Bye,
     /// First message under version 2.
     Enter(Enter),
-    /// First message under versions 3 and 4.
+    /// First message from version 3 on.
     Arrive(Arrive),
     /// Version 4: the first message of a connection that waits for a match to run here, with
     /// [`PROTOCOL_4`] and a credential that names it. No session is opened. The server says
     /// [`ServerMessage::Here`] when it does; the client says [`Arrive`] then, or at any time.
     Wait(Hello),
+    /// First message under version 6 of a client that looks for a match.
+    Seek(Seek),
 }
 
 /// The client is in.

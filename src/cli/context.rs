@@ -16,8 +16,8 @@ use crate::config::{self as configuration, Config, Settings, Sources};
 use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
 use crate::node::card::NodeCard;
-use crate::node::chores;
 use crate::node::sinks::Sinks;
+use crate::node::{chores, lobbies};
 use crate::{dial, output};
 
 /// What every command works with.
@@ -77,7 +77,9 @@ impl Context {
         let own = self.kinds.iter().map(|kind| kind.name.as_str());
         let kinds: Vec<&str> = chores::NAMES.iter().copied().chain(own).collect();
         configuration::check::check(&self.config, &kinds)
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        lobbies::check(&self.config.lobbies, &self.games)
+            .map_err(|problem| Failure::new(Exit::Usage, problem))
     }
 
     /// The game that is played when nobody says which: the first of this executable.

@@ -357,6 +357,13 @@ pub const KEYS: &[Key] = &[
     ),
     key("listen", Kind::Text, "127.0.0.1:7777", "UDP address for players"),
     key(
+        "lobbies.create",
+        Kind::Text,
+        "",
+        "matches that clients may have made when none has a free seat: GAME NAME=VALUE... \
+         {CONFIGURATION}; ... ; empty: none",
+    ),
+    key(
         "log.filter",
         Kind::Text,
         "info",

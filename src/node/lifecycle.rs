@@ -33,6 +33,7 @@ use super::edge::EdgeThreads;
 use super::error::NodeError;
 use super::keyring;
 use super::links::Links;
+use super::lobbies::Lobbies;
 use super::matches::NewMatch;
 use super::members::{self, Members};
 use super::migrate::{EMPTYING, Mover};
@@ -222,6 +223,8 @@ async fn assemble(
     let standby = standby(config, &host, &store, incarnation);
     let successors = Successors::new();
     let links = links(&host, &store, (&recovering, &standings), &lookup, &successors);
+    let lobbies = Lobbies::new(config.lobbies.clone(), Arc::clone(&serving));
+    let links = Arc::new(links.with_lobbies(lobbies));
     let (edge, gateway, listener) = open_edge(config, links, keys)?;
     let browsers = Browsers::begin(gateway.certificates(), config, &store).await;
     let card = NodeCard {
@@ -309,10 +312,10 @@ fn links(
     (recovering, standings): (&Arc<AtomicBool>, &Arc<Standings>),
     lookup: &Arc<Lookup>,
     successors: &Successors,
-) -> Arc<Links> {
+) -> Links {
     let (recovering, standings) = (Arc::clone(recovering), Arc::clone(standings));
     let links = Links::new(host.clone(), store.clone(), recovering, standings, Arc::clone(lookup));
-    Arc::new(links.followed(successors.told()))
+    links.followed(successors.told())
 }
 
 /// What follows the matches of other nodes.

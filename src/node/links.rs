@@ -18,6 +18,7 @@ use rekindle_sim::documents::collection_id;
 use rekindle_store::Store;
 use tokio::sync::watch;
 
+use super::lobbies::Lobbies;
 use super::standby::known::Addresses;
 use super::standing::Standings;
 use super::whereabouts::{Lookup, Whereabouts};
@@ -36,6 +37,8 @@ pub struct Links {
     collections: BTreeSet<MatchId>,
     /// Where players reach the standbys of matches.
     standbys: watch::Receiver<Addresses>,
+    /// Finds matches by their properties.
+    lobbies: Arc<Lobbies>,
 }
 
 impl Links {
@@ -51,7 +54,8 @@ impl Links {
         let (_, standbys) = watch::channel(Addresses::default());
         let kinds = host.games().collections();
         let collections = kinds.map(|kind| collection_id(&kind.kind)).collect();
-        Self { host, store, recovering, standings, lookup, collections, standbys }
+        let lobbies = Arc::default();
+        Self { host, store, recovering, standings, lookup, collections, standbys, lobbies }
     }
 
     /// The same, for a node that knows who follows its matches.
@@ -59,17 +63,34 @@ impl Links {
     pub fn followed(self, standbys: watch::Receiver<Addresses>) -> Self {
         Self { standbys, ..self }
     }
+
+    /// The same, for a node that asks others which matches have free seats.
+    #[must_use]
+    pub fn with_lobbies(self, lobbies: Lobbies) -> Self {
+        Self { lobbies: Arc::new(lobbies), ..self }
+    }
 }
 
 impl Links {
-    /// The match with room in which most play, of this game if one is named: strangers meet.
-    fn roomy(&self, game: Option<&str>) -> Option<MatchHandle> {
-        let open = self.open(game);
+    /// The match with room in which most play, of those that are wanted: strangers meet.
+    fn roomy(&self, wanted: Wanted<'_>) -> Option<MatchHandle> {
+        let open = self.open(wanted.game);
         let best = open
             .iter()
             .filter(|status| status.sessions < status.max_players)
+            .filter(|status| {
+                let found = || self.host.find(status.match_id);
+                wanted.properties.is_empty()
+                    || found().is_some_and(|handle| self.is_wanted(&handle, wanted))
+            })
             .max_by_key(|status| (status.sessions, status.match_id))?;
         self.host.find(best.match_id)
+    }
+
+    /// Whether a match has the properties that are wanted.
+    fn is_wanted(&self, handle: &MatchHandle, wanted: Wanted<'_>) -> bool {
+        let id = handle.info().match_id;
+        self.lobbies.has(id, &handle.spec().config, wanted.properties)
     }
 
     /// The matches that run here, of this game if one is named.
@@ -105,13 +126,21 @@ impl MatchFinder for Links {
         let found = match wanted.match_id {
             Some(id) if self.collections.contains(&id) => return collection(id),
             Some(id) => self.host.find(id),
-            None => self.roomy(wanted.game),
+            None => self.roomy(wanted),
         };
         match (found, wanted.match_id) {
             // It gives no frames and does not come back by itself: clients that kept knocking would
             // wait for nothing.
             (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => {
                 parked(handle.info().match_id)
+            }
+            // Its player is there already, or has a ticket for it.
+            (Some(handle), Some(id)) if !self.is_wanted(&handle, wanted) => {
+                let words = format!(
+                    "RK-NODE-244: match {id}, where your ticket or your session leads, has not \
+                     the properties that you want"
+                );
+                refused(RefuseCode::Credential, words)
             }
             (Some(handle), _) => Location::Here(Arc::new(handle)),
             (None, Some(id)) if let Some(standing) = self.standings.of(id) => match standing {
@@ -153,6 +182,9 @@ impl MatchFinder for Links {
     fn seek<'a>(&'a self, wanted: Wanted<'a>, hops: Option<u8>) -> BoxFuture<'a, Option<Location>> {
         Box::pin(async move {
             // While the directory does not answer, nobody knows.
+            if wanted.match_id.is_none() && wanted.is_lobby() {
+                return self.lobbies.seek(wanted).await;
+            }
             let Some(match_id) = wanted.match_id else {
                 let next = self.lookup.next_room(wanted.game, hops?).await.ok()??;
                 return Some(Location::Elsewhere(next.players));

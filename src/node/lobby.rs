@@ -23,9 +23,12 @@ const PAGES: usize = 50;
 /// Nodes that are asked at once.
 const NODES_AT_ONCE: usize = 8;
 
+fn sessions(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 /// How many sessions the matches of this node have, those behind `after`.
 pub(super) fn crowds(host: &Host, after: Option<MatchId>) -> PeerReply {
-    let sessions = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let statuses = host.list().into_iter();
     let all: BTreeMap<MatchId, u32> =
         statuses.map(|status| (status.match_id, sessions(status.sessions))).collect();
@@ -54,14 +57,7 @@ impl Serving {
     /// Matches of all nodes that run and have a free seat, each with the players that it has now.
     /// Those of nodes that do not answer soon are left out.
     pub async fn open_matches(&self) -> Result<Vec<MatchReport>, ControlError> {
-        let peers = &self.parts().peers;
-        let asked: Vec<_> =
-            peers.linked().into_iter().map(|node| crowds_at(&**peers, node).boxed()).collect();
-        let elsewhere = futures::stream::iter(asked)
-            .buffer_unordered(NODES_AT_ONCE)
-            .flat_map(futures::stream::iter)
-            .collect::<BTreeMap<MatchId, u32>>();
-        let (matches, elsewhere) = tokio::join!(self.matches(), elsewhere);
+        let (matches, elsewhere) = tokio::join!(self.matches(), self.players_elsewhere());
         let mut matches = matches?;
         matches.retain_mut(|found| {
             if found.match_id == collection_id(&found.game) {
@@ -79,6 +75,23 @@ impl Serving {
             found.seats.is_some_and(|seats| found.players < seats)
         });
         Ok(matches)
+    }
+
+    /// How many players the matches of the other nodes have, as far as those answer soon.
+    async fn players_elsewhere(&self) -> BTreeMap<MatchId, u32> {
+        let peers = &self.parts().peers;
+        let asked: Vec<_> =
+            peers.linked().into_iter().map(|node| crowds_at(&**peers, node).boxed()).collect();
+        let answers = futures::stream::iter(asked).buffer_unordered(NODES_AT_ONCE);
+        answers.flat_map(futures::stream::iter).collect().await
+    }
+
+    /// The same, with those of this node.
+    pub(super) async fn players_of_all(&self) -> BTreeMap<MatchId, u32> {
+        let mut players = self.players_elsewhere().await;
+        let own = self.parts().host.list().into_iter();
+        players.extend(own.map(|status| (status.match_id, sessions(status.sessions))));
+        players
     }
 
     /// How many players a match has room for; `None` if this node does not have its game.

@@ -12,19 +12,21 @@ mod support;
 mod overload;
 mod preflight;
 mod scenarios;
+mod witness;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use rekindle_schema::PlayerId;
 use rekindle_schema::record::LeaveReason;
+use rekindle_schema::{PlayerId, Tick};
 use rekindle_sim::{
     Game, GameBuilder, IntoSystems as _, Output, ResMut, Resource, RulesVersion, Stage, World,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use support::{Node, eventually, http_get};
+use witness::Witness;
 
 /// Which build of the studio this process is; without it, the tests.
 const VARIANT: &str = "BUILD_UNDER_TEST";
@@ -220,14 +222,17 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// An executable of the studio, in a directory of its own.
+/// An executable of the studio, in a directory of its own, which always has the same game port.
 struct Studio {
     dir: tempfile::TempDir,
+    port: u16,
 }
 
 impl Studio {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        Self { dir: tempfile::tempdir().unwrap(), port }
     }
 
     /// The executable of a variant. What is appended to a copy changes its fingerprint and nothing
@@ -261,17 +266,10 @@ impl Studio {
 
     fn spawn(&self, variant: &str, environment: &[(&str, &str)], more: &[&str]) -> Node {
         let mut command = self.command(variant, environment);
+        let listen = format!("127.0.0.1:{}", self.port);
         command
-            .args([
-                "start",
-                "--dev",
-                "--log",
-                "json",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin",
-                "127.0.0.1:0",
-            ])
+            .args(["start", "--dev", "--log", "json", "--admin", "127.0.0.1:0"])
+            .args(["--listen", &listen])
             .args(more);
         Node::from_command(command)
     }
@@ -414,7 +412,11 @@ fn changed() {
     let studio = Studio::new();
     let node = studio.start("first", &[], &[]);
     let (rewound, accepted) = (studio.create("{}"), studio.create("{}"));
-    studio.reaches(&accepted, 70);
+    let enter = |player, id: &str| Witness::enter(&studio, player, id);
+    let mut players = [enter(1, &rewound), enter(2, &accepted)];
+    for player in &mut players {
+        player.is_shown(Tick(70));
+    }
     node.kill();
 
     // What it computes otherwise it does not touch: each of them waits, and says everywhere why and
@@ -457,6 +459,12 @@ fn changed() {
     let resumed = studio.ask(&["match", "resume", &accepted, "--accept"], 0);
     assert!(resumed["tick"].as_u64() >= Some(70), "it goes on from the present: {resumed}");
     assert!(words(&resumed).contains("accepted by an operator"), "{resumed}");
+    // Whoever played was told that it waits, not that it is over. What the new build computes
+    // otherwise is taken back from players when the operator takes it back, and stands at the
+    // present otherwise, with another past.
+    let [undone, stands] = players.each_mut().map(Witness::is_back);
+    assert!(undone.resumed && undone.rewound.is_some_and(|to| to < undone.before), "{undone:?}");
+    assert!(stands.resumed && stands.next > stands.before, "{stands:?}");
     studio.reaches(&rewound, 80);
     let audit = studio.command("changed", &[]).args(["audit"]).output().unwrap();
     let audit = String::from_utf8_lossy(&audit.stdout).into_owned();

@@ -1,11 +1,13 @@
 //! What a new build makes of matches whose node was killed, one kind of change after the other:
-//! what the operator sees and does.
+//! what the operator sees and does, and what players do who are connected all the while.
 
-use rekindle_schema::PlayerId;
 use rekindle_schema::record::LeaveReason;
+use rekindle_schema::wire::RefuseCode;
+use rekindle_schema::{PlayerId, Tick};
 use rekindle_sim::{Game, GameBuilder, IntoSystems as _, ResMut, Resource, Stage, World};
 use serde_json::Value;
 
+use super::witness::Witness;
 use super::{PANIC, Studio, state};
 
 /// A build of the game `tank`: the fields of its resource, what refills an empty tank (no tank ever
@@ -93,9 +95,13 @@ fn change(view: &Value) -> &str {
 pub(super) fn a_fix() {
     let studio = Studio::new();
     // Whoever burns down to this panics: a bug of the old build.
-    let node = studio.start("tank", &[(PANIC, "999950")], &[]);
+    let node = studio.start("tank", &[(PANIC, "999850")], &[]);
     let id = create(&studio);
+    let player = Witness::enter(&studio, 1, &id);
     parked(&studio, &id);
+    // The player's client does not knock for ever: only an operator brings the match back.
+    let (code, words) = player.end();
+    assert!(code == Some(RefuseCode::Ended) && words.contains("RK-NODE-034"), "{words}");
     node.kill();
 
     // The fixed build leaves it parked until somebody asks, and then plays on past that tick.
@@ -106,14 +112,14 @@ pub(super) fn a_fix() {
     let resumed = studio.ask(&["match", "resume", &id], 0);
     assert_eq!(state(&resumed).0, "running", "{resumed}");
     assert!(change(&resumed).ends_with("equal"), "{resumed}");
-    studio.reaches(&id, 60);
+    Witness::enter(&studio, 1, &id).is_shown(Tick(160));
 }
 
 fn parked(studio: &Studio, id: &str) {
     let view = super::eventually("it is parked", || {
         Some(studio.show(id)).filter(|view| state(view).0 == "parked")
     });
-    assert!(state(&view).1.contains("system `burn` panicked at tick 50"), "{view}");
+    assert!(state(&view).1.contains("system `burn` panicked at tick 150"), "{view}");
 }
 
 /// A constant that nothing which was played depends on.
@@ -121,13 +127,16 @@ pub(super) fn a_constant() {
     let studio = Studio::new();
     let node = studio.start("tank", &[], &[]);
     let id = create(&studio);
-    studio.reaches(&id, 70);
+    let mut player = Witness::enter(&studio, 1, &id);
+    player.is_shown(Tick(70));
     node.kill();
     let _node = studio.start("tank-constant", &[], &[]);
     let view = studio.show(&id);
     assert_eq!((state(&view).0, view["epoch"].as_u64()), ("running", Some(2)), "{view}");
     assert!(change(&view).ends_with("equal"), "{view}");
-    studio.reaches(&id, 75);
+    let back = player.is_back();
+    assert!(back.is_seamless(), "{back:?}");
+    player.is_shown(Tick(75));
 }
 
 /// Two systems that changed places, and write the same as before: the same place in the order wrote
@@ -136,13 +145,16 @@ pub(super) fn an_order() {
     let studio = Studio::new();
     let node = studio.start("tank", &[], &[]);
     let id = create(&studio);
-    studio.reaches(&id, 70);
+    let mut player = Witness::enter(&studio, 1, &id);
+    player.is_shown(Tick(70));
     node.kill();
     let _node = studio.start("tank-reordered", &[], &[]);
     let view = studio.show(&id);
     assert_eq!((state(&view).0, view["epoch"].as_u64()), ("running", Some(2)), "{view}");
     assert!(change(&view).ends_with("equal"), "{view}");
-    studio.reaches(&id, 75);
+    let back = player.is_back();
+    assert!(back.is_seamless(), "{back:?}");
+    player.is_shown(Tick(75));
 }
 
 /// Other fields: after a crash an operator decides, after a clean stop nobody is asked.
@@ -154,7 +166,8 @@ pub(super) fn a_schema() {
         let studio = Studio::new();
         let mut node = studio.start("tank", &[], &[]);
         let id = create(&studio);
-        studio.reaches(&id, 70);
+        let mut player = Witness::enter(&studio, 1, &id);
+        player.is_shown(Tick(70));
         node.kill();
 
         // It waits, untouched, and says that players saw no difference.
@@ -168,12 +181,16 @@ pub(super) fn a_schema() {
                 && reason.contains("players saw no difference"),
             "{variant}: {view}"
         );
+        // Players are told that it waits, and why: they try again, and so does who was there.
+        let (_, told) = Witness::refused(&studio, 2, &id);
+        assert!(told.contains("RK-NODE-137") && told.contains("ask the operator"), "{told}");
         other.kill();
 
         // The old build goes on with it and stops cleanly: then the new one goes on at once, and
         // what its schema needs was to be seen before.
         node = studio.start("tank", &[], &[]);
-        studio.reaches(&id, 75);
+        let back = player.is_back();
+        assert!(back.is_seamless(), "{variant}: {back:?}");
         assert_eq!(node.terminate(), 0);
         let tried = studio.ask_of(variant, &[], &["preflight"], 10);
         let schema = tried["matches"][0]["schema"].to_string();
@@ -183,8 +200,9 @@ pub(super) fn a_schema() {
         let node = studio.start(variant, &[], &[]);
         let view = studio.show(&id);
         assert_eq!(state(&view).0, "running", "{variant}: {view}");
-        let tick = view["tick"].as_u64().unwrap();
-        studio.reaches(&id, tick + 5);
+        let back = player.is_back();
+        assert!(back.is_seamless(), "{variant}: {back:?}");
+        player.is_shown(Tick(back.next.0 + 5));
         assert_eq!(node.terminate(), 0);
     }
 }

@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rekindle_arena::Arena;
-use rekindle_client::{Client, ClientConfig, ClientEvent, Snapshot, Trust};
+use rekindle_client::{ClientConfig, ClientEvent, GameClient, Snapshot, Trust};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Seq, Tick};
-use rekindle_sim::{GameType as _, Typed};
+use rekindle_sim::{Game, Value as _};
 use rekindle_testkit::udp_proxy::{Link, UdpProxy};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::support::{Node, PATIENCE, REKINDLE, command, eventually, rekindle};
+
+type Client = GameClient<Arena>;
 
 /// A node on a directory of its own, which always has the same game port.
 struct Place {
@@ -123,16 +124,15 @@ fn snapshot(event: ClientEvent) -> Option<Snapshot> {
 
 /// Plays as the game's bot does, until a snapshot of `tick`.
 async fn play_to(client: &mut Client, player: u64, tick: u64) -> Tick {
-    let game = Typed::<Arena>::new().expect("the arena");
-    let (player, mut memory) = (PlayerId(player), Vec::new());
+    let (player, mut memory) = (PlayerId(player), <Arena as Game>::Bot::initial());
     loop {
-        let seen = until(client, "a snapshot", snapshot).await;
-        if seen.header.tick.0 >= tick {
-            return seen.header.tick;
+        let seen = timeout(PATIENCE, client.seen()).await.expect("a snapshot").expect("the arena");
+        if seen.snapshot.header.tick.0 >= tick {
+            return seen.snapshot.header.tick;
         }
-        let config = client.welcome().map(|welcome| welcome.config.clone()).unwrap_or_default();
-        let payload: Option<Bytes> = game.bot(player, &seen.view, &config, &mut memory);
-        payload.map(|payload| client.input(payload));
+        let config = seen.config().expect("the arena's");
+        let input = Arena::bot(player, &seen.view(), &config, &mut memory);
+        input.map(|input| client.input(&input));
     }
 }
 

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use rekindle_arena::Arena;
-use rekindle_client::{Client, ClientConfig, ClientEvent, Trust};
-use rekindle_schema::wire::Welcome;
+use rekindle_client::{ClientConfig, ClientEvent, GameClient, Trust};
 use rekindle_schema::{Epoch, MatchId, Tick};
-use rekindle_sim::{GameType, Typed};
+use rekindle_sim::{Game, Value as _};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -97,16 +96,13 @@ impl Player {
 }
 
 async fn play(config: ClientConfig, firsts: watch::Sender<Firsts>, stop: Arc<AtomicBool>) {
-    let game = Typed::<Arena>::new().unwrap();
-    let mut client = Client::connect(config).unwrap();
-    let (mut welcome, mut memory): (Option<Arc<Welcome>>, _) = (None, Vec::new());
+    let mut client = GameClient::<Arena>::connect(config).unwrap();
+    let mut memory = <Arena as Game>::Bot::initial();
     let mut newest = (Epoch(0), Tick(0));
     while !stop.load(Ordering::Acquire) {
         match client.event().await.expect("the session goes on") {
-            ClientEvent::Welcome(new) => welcome = Some(new),
-            ClientEvent::Resumed { welcome: new, .. } => {
-                assert!(new.resumed, "its session goes on");
-                welcome = Some(new);
+            ClientEvent::Resumed { welcome, .. } => {
+                assert!(welcome.resumed, "its session goes on");
             }
             ClientEvent::Rewound { .. } => panic!("what was shown holds"),
             ClientEvent::Closed { message, .. } => panic!("{message}"),
@@ -118,11 +114,11 @@ async fn play(config: ClientConfig, firsts: watch::Sender<Firsts>, stop: Arc<Ato
                     firsts.send_modify(|firsts| firsts.push(first));
                 }
                 newest = (header.epoch, header.tick);
-                let Some(welcome) = &welcome else { continue };
-                let player = welcome.player;
-                let input = game.bot(player, &snapshot.view, &welcome.config, &mut memory);
-                if let Some(payload) = input {
-                    client.input(payload);
+                let player = snapshot.welcome.player;
+                let seen = client.read(snapshot).unwrap();
+                let config = seen.config().unwrap();
+                if let Some(input) = Arena::bot(player, &seen.view(), &config, &mut memory) {
+                    client.input(&input);
                 }
             }
             _ => {}

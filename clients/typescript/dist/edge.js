@@ -1,4 +1,4 @@
-import { PROTOCOL, PROTOCOL_5 } from "./messages.js";
+import { PROTOCOL, PROTOCOL_5, PROTOCOL_6 } from "./messages.js";
 const PATH = "/rekindle/4";
 const SUBPROTOCOL = "rekindle.4";
 /** Most bytes of an address. */
@@ -39,7 +39,8 @@ export class Directory {
         if (edge.websocket)
             this.websocket = new URL(edge.websocket.url).protocol;
         this.protocol = edge.websocket?.protocol ?? this.protocol;
-        this.version = edge.protocols.includes(PROTOCOL_5) ? PROTOCOL_5 : PROTOCOL;
+        const spoken = (version) => edge.protocols.includes(version);
+        this.version = [PROTOCOL_6, PROTOCOL_5].find(spoken) ?? PROTOCOL;
     }
     /** The version of the protocol that nodes are greeted in. */
     get speaks() {

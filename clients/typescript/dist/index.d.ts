@@ -21,6 +21,7 @@ export type { Refusal, Role, Welcome } from "./messages.js";
 export { Prediction, type Predictor } from "./predict.js";
 export { columnOf, componentOf, columns, dequantise, type Component, type Field, type FieldKind, type Schema, } from "./schema.js";
 export { connect, Session, type SessionOptions, type Stats } from "./session.js";
+export type { Lobby } from "./session/driver.js";
 export type { Timing } from "./session/dialer.js";
 export type { SentInput } from "./session/state.js";
 export { entityIn, type Entity, type View } from "./snapshot.js";

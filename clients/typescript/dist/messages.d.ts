@@ -3,6 +3,8 @@ import { type Schema } from "./schema.js";
 export declare const PROTOCOL = 4;
 /** The version of clients that read range coded snapshots; it has the messages of version 4. */
 export declare const PROTOCOL_5 = 5;
+/** The version of clients that may look for a match by its properties. */
+export declare const PROTOCOL_6 = 6;
 /** Most redirects in a row that are followed. */
 export declare const MAX_REDIRECTS = 4;
 /** Most beats that a client tells a server. */
@@ -54,6 +56,13 @@ export interface Arrive extends Enter {
     readonly heard: Heard | undefined;
     readonly redirects: number;
 }
+/** Who wants into a match by its properties. */
+export interface Seek extends Arrive {
+    /** The match has all of them. */
+    readonly properties: Readonly<Record<string, string>>;
+    /** If no match with them has a free seat, one is to be made. */
+    readonly create: boolean;
+}
 export type ClientMessage = ({
     readonly type: "hello";
 } & Hello) | {
@@ -68,7 +77,9 @@ export type ClientMessage = ({
     readonly type: "arrive";
 } & Arrive) | ({
     readonly type: "wait";
-} & Hello);
+} & Hello) | ({
+    readonly type: "seek";
+} & Seek);
 export interface Welcome {
     readonly match: bigint;
     readonly game: string;

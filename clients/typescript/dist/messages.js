@@ -6,6 +6,8 @@ import { framed, Reader, Writer } from "./wire.js";
 export const PROTOCOL = 4;
 /** The version of clients that read range coded snapshots; it has the messages of version 4. */
 export const PROTOCOL_5 = 5;
+/** The version of clients that may look for a match by its properties. */
+export const PROTOCOL_6 = 6;
 /** Most redirects in a row that are followed. */
 export const MAX_REDIRECTS = 4;
 /** Most beats that a client tells a server. */
@@ -47,6 +49,11 @@ function putEnter(writer, enter) {
         writer.list(beats, (beat) => writer.uint(beat.tick).raw(beat.hash));
     });
 }
+function putArrive(writer, arrive) {
+    putEnter(writer, arrive);
+    writer.option(arrive.heard, ({ tick, ordinal }) => writer.uint(tick).uint(ordinal));
+    writer.u8(arrive.redirects);
+}
 /** A message as it stands on the stream, its length in front. */
 export function encodeClient(message) {
     const writer = new Writer().u16le(CLIENT_TAG);
@@ -64,12 +71,15 @@ export function encodeClient(message) {
             putEnter(writer.uint(3), message);
             break;
         case "arrive":
-            putEnter(writer.uint(4), message);
-            writer.option(message.heard, ({ tick, ordinal }) => writer.uint(tick).uint(ordinal));
-            writer.u8(message.redirects);
+            putArrive(writer.uint(4), message);
             break;
         case "wait":
             putHello(writer.uint(5), message);
+            break;
+        case "seek":
+            putArrive(writer.uint(6), message);
+            writer.list(Object.entries(message.properties), ([name, value]) => writer.string(name).string(value));
+            writer.u8(message.create ? 1 : 0);
             break;
     }
     return framed(writer.finish());
@@ -110,6 +120,13 @@ function readEnter(reader) {
         })),
     };
 }
+function readArrive(reader) {
+    return {
+        ...readEnter(reader),
+        heard: reader.option(() => ({ tick: reader.int(), ordinal: reader.int(0xffff_ffff) })),
+        redirects: reader.u8(),
+    };
+}
 /** Reads a client's message (without its length): for servers of tests. */
 export function decodeClient(message) {
     const reader = body(message, CLIENT_TAG);
@@ -125,14 +142,16 @@ export function decodeClient(message) {
             case 3:
                 return { type: "enter", ...readEnter(reader) };
             case 4:
-                return {
-                    type: "arrive",
-                    ...readEnter(reader),
-                    heard: reader.option(() => ({ tick: reader.int(), ordinal: reader.int(0xffff_ffff) })),
-                    redirects: reader.u8(),
-                };
+                return { type: "arrive", ...readArrive(reader) };
             case 5:
                 return { type: "wait", ...readHello(reader) };
+            case 6:
+                return {
+                    type: "seek",
+                    ...readArrive(reader),
+                    properties: Object.fromEntries(reader.list(() => [reader.string(), reader.string()])),
+                    create: reader.bool(),
+                };
             default:
                 throw new ProtocolError(`a client's message of kind ${kind}`);
         }

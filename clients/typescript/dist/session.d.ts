@@ -7,6 +7,7 @@ import type { EventOf, SessionEvent } from "./events.js";
 import type { Scene } from "./interpolate.js";
 import type { Role, Welcome } from "./messages.js";
 import { type Timing } from "./session/dialer.js";
+import { type Lobby } from "./session/driver.js";
 import type { Environment } from "./session/line.js";
 import { type SentInput } from "./session/state.js";
 /** What a session is begun with. */
@@ -23,6 +24,8 @@ export interface SessionOptions {
     readonly match?: string | bigint;
     /** Only a match of this game. */
     readonly game?: string;
+    /** Instead of `match`: one of `game` with a free seat, on whichever node. */
+    readonly lobby?: Lobby;
     /** Carriers to use, all by default; WebTransport is tried first. */
     readonly carriers?: readonly CarrierKind[];
     readonly timing?: Partial<Timing>;

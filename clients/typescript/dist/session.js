@@ -86,9 +86,9 @@ export class Session {
         });
     }
     dial(timing, addresses) {
-        const { role = "player", match, game, ticket = "", resume } = this.options;
+        const { role = "player", match, game, lobby, ticket = "", resume } = this.options;
         const credential = resume === undefined ? { type: "ticket", token: ticket } : { type: "resume", token: resume };
-        this.driver = new Driver(this.env, timing, this.directory, new Addresses(addresses), { role, match: matchId(match), game }, credential, this.state, (event) => this.tell(event));
+        this.driver = new Driver(this.env, timing, this.directory, new Addresses(addresses), { role, match: matchId(match), game, lobby }, credential, this.state, (event) => this.tell(event));
     }
     tell(event) {
         if (event.type === "closed")

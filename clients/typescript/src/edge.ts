@@ -1,6 +1,6 @@
 /** Where nodes are, and by which carriers they are reached. */
 import type { Target } from "./carrier.js";
-import { PROTOCOL, PROTOCOL_5 } from "./messages.js";
+import { PROTOCOL, PROTOCOL_5, PROTOCOL_6 } from "./messages.js";
 
 /** What a node publishes at `/edge.json`. */
 export interface Edge {
@@ -58,7 +58,8 @@ export class Directory {
     this.hashes = [...new Set([...told, ...this.hashes])].slice(0, 8);
     if (edge.websocket) this.websocket = new URL(edge.websocket.url).protocol;
     this.protocol = edge.websocket?.protocol ?? this.protocol;
-    this.version = edge.protocols.includes(PROTOCOL_5) ? PROTOCOL_5 : PROTOCOL;
+    const spoken = (version: number) => edge.protocols.includes(version);
+    this.version = [PROTOCOL_6, PROTOCOL_5].find(spoken) ?? PROTOCOL;
   }
 
   /** The version of the protocol that nodes are greeted in. */

@@ -30,6 +30,7 @@ export {
   type Schema,
 } from "./schema.js";
 export { connect, Session, type SessionOptions, type Stats } from "./session.js";
+export type { Lobby } from "./session/driver.js";
 export type { Timing } from "./session/dialer.js";
 export type { SentInput } from "./session/state.js";
 export { entityIn, type Entity, type View } from "./snapshot.js";

@@ -7,6 +7,8 @@ import { framed, Reader, Writer } from "./wire.js";
 export const PROTOCOL = 4;
 /** The version of clients that read range coded snapshots; it has the messages of version 4. */
 export const PROTOCOL_5 = 5;
+/** The version of clients that may look for a match by its properties. */
+export const PROTOCOL_6 = 6;
 /** Most redirects in a row that are followed. */
 export const MAX_REDIRECTS = 4;
 /** Most beats that a client tells a server. */
@@ -89,13 +91,22 @@ export interface Arrive extends Enter {
   readonly redirects: number;
 }
 
+/** Who wants into a match by its properties. */
+export interface Seek extends Arrive {
+  /** The match has all of them. */
+  readonly properties: Readonly<Record<string, string>>;
+  /** If no match with them has a free seat, one is to be made. */
+  readonly create: boolean;
+}
+
 export type ClientMessage =
   | ({ readonly type: "hello" } & Hello)
   | { readonly type: "command"; readonly seq: number; readonly payload: Uint8Array }
   | { readonly type: "bye" }
   | ({ readonly type: "enter" } & Enter)
   | ({ readonly type: "arrive" } & Arrive)
-  | ({ readonly type: "wait" } & Hello);
+  | ({ readonly type: "wait" } & Hello)
+  | ({ readonly type: "seek" } & Seek);
 
 export interface Welcome {
   readonly match: bigint;
@@ -158,6 +169,12 @@ function putEnter(writer: Writer, enter: Enter): void {
   });
 }
 
+function putArrive(writer: Writer, arrive: Arrive): void {
+  putEnter(writer, arrive);
+  writer.option(arrive.heard, ({ tick, ordinal }) => writer.uint(tick).uint(ordinal));
+  writer.u8(arrive.redirects);
+}
+
 /** A message as it stands on the stream, its length in front. */
 export function encodeClient(message: ClientMessage): Uint8Array {
   const writer = new Writer().u16le(CLIENT_TAG);
@@ -175,12 +192,17 @@ export function encodeClient(message: ClientMessage): Uint8Array {
       putEnter(writer.uint(3), message);
       break;
     case "arrive":
-      putEnter(writer.uint(4), message);
-      writer.option(message.heard, ({ tick, ordinal }) => writer.uint(tick).uint(ordinal));
-      writer.u8(message.redirects);
+      putArrive(writer.uint(4), message);
       break;
     case "wait":
       putHello(writer.uint(5), message);
+      break;
+    case "seek":
+      putArrive(writer.uint(6), message);
+      writer.list(Object.entries(message.properties), ([name, value]) =>
+        writer.string(name).string(value),
+      );
+      writer.u8(message.create ? 1 : 0);
       break;
   }
   return framed(writer.finish());
@@ -224,6 +246,14 @@ function readEnter(reader: Reader): Enter {
   };
 }
 
+function readArrive(reader: Reader): Arrive {
+  return {
+    ...readEnter(reader),
+    heard: reader.option(() => ({ tick: reader.int(), ordinal: reader.int(0xffff_ffff) })),
+    redirects: reader.u8(),
+  };
+}
+
 /** Reads a client's message (without its length): for servers of tests. */
 export function decodeClient(message: Uint8Array): ClientMessage {
   const reader = body(message, CLIENT_TAG);
@@ -239,14 +269,16 @@ export function decodeClient(message: Uint8Array): ClientMessage {
       case 3:
         return { type: "enter", ...readEnter(reader) };
       case 4:
-        return {
-          type: "arrive",
-          ...readEnter(reader),
-          heard: reader.option(() => ({ tick: reader.int(), ordinal: reader.int(0xffff_ffff) })),
-          redirects: reader.u8(),
-        };
+        return { type: "arrive", ...readArrive(reader) };
       case 5:
         return { type: "wait", ...readHello(reader) };
+      case 6:
+        return {
+          type: "seek",
+          ...readArrive(reader),
+          properties: Object.fromEntries(reader.list(() => [reader.string(), reader.string()])),
+          create: reader.bool(),
+        };
       default:
         throw new ProtocolError(`a client's message of kind ${kind}`);
     }

@@ -9,7 +9,7 @@ import type { EventOf, SessionEvent } from "./events.js";
 import type { Scene } from "./interpolate.js";
 import type { Credential, Role, Welcome } from "./messages.js";
 import { Addresses, spread, TIMING, type Timing } from "./session/dialer.js";
-import { Driver } from "./session/driver.js";
+import { Driver, type Lobby } from "./session/driver.js";
 import type { Environment } from "./session/line.js";
 import { SessionState, type SentInput } from "./session/state.js";
 
@@ -27,6 +27,8 @@ export interface SessionOptions {
   readonly match?: string | bigint;
   /** Only a match of this game. */
   readonly game?: string;
+  /** Instead of `match`: one of `game` with a free seat, on whichever node. */
+  readonly lobby?: Lobby;
   /** Carriers to use, all by default; WebTransport is tried first. */
   readonly carriers?: readonly CarrierKind[];
   readonly timing?: Partial<Timing>;
@@ -145,7 +147,7 @@ export class Session {
   }
 
   private dial(timing: Timing, addresses: string[]): void {
-    const { role = "player", match, game, ticket = "", resume } = this.options;
+    const { role = "player", match, game, lobby, ticket = "", resume } = this.options;
     const credential: Credential =
       resume === undefined ? { type: "ticket", token: ticket } : { type: "resume", token: resume };
     this.driver = new Driver(
@@ -153,7 +155,7 @@ export class Session {
       timing,
       this.directory,
       new Addresses(addresses),
-      { role, match: matchId(match), game },
+      { role, match: matchId(match), game, lobby },
       credential,
       this.state,
       (event) => this.tell(event),

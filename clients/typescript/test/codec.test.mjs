@@ -35,6 +35,18 @@ const CLIENT = {
     redirects: 1,
   },
   wait: { type: "wait", ...hello(4) },
+  seek: {
+    type: "seek",
+    ...hello(6),
+    credential: { type: "ticket", token: TOKEN },
+    match: undefined,
+    game: "arena",
+    stood: undefined,
+    heard: undefined,
+    redirects: 1,
+    properties: { map: "old", mode: "duel" },
+    create: true,
+  },
   command: { type: "command", seq: 1, payload: Uint8Array.of(2, 1) },
   bye: { type: "bye" },
 };

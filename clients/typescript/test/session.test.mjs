@@ -8,13 +8,14 @@ const [N1, N2] = ["n1.test:1", "n2.test:1"];
 const TYPES = ["welcome", "resumed", "moved", "snapshot", "event", "rewound", "eventsMissed",
   "disconnected", "ended", "closed", "commandDone"];
 
-async function begun(protocols = [4]) {
+async function begun(protocols = [4], more = {}) {
   const world = new World();
   world.protocols = protocols;
   const session = connect({
     edge: "http://n1.test:1",
     ticket: "ticket",
     environment: world.environment(),
+    ...more,
   });
   const told = [];
   for (const type of TYPES) session.on(type, (event) => told.push(event));
@@ -103,9 +104,9 @@ test("who is superseded does not come back; who is told to wait does", async () 
 });
 
 test("a node is greeted in the newest version of both, and in a lower one if it refuses that", async () => {
-  const { world } = await begun([4, 5, 6]);
+  const { world } = await begun([4, 5, 6, 7]);
   const first = world.at(N1);
-  assert.equal(first.said[0].protocol, 5);
+  assert.equal(first.said[0].protocol, 6);
   world.protocols = [4];
   first.tell({ type: "refused", code: "protocol", message: "versions 1 to 4" });
   await world.time.advance(2000);
@@ -166,4 +167,37 @@ test("a node that breaks the protocol is left", async () => {
   line.events.stream(Uint8Array.of(255, 255, 255, 255));
   assert.ok(line.closedByClient);
   assert.equal(types().at(-1), "disconnected");
+});
+
+test("a client looks for a match by its properties, and names it once it is in", async () => {
+  const lobby = { properties: { mode: "duel" }, create: true };
+  const { world } = await begun([4, 5, 6], { game: "arena", lobby });
+  const [seek] = world.at(N1).said;
+  assert.deepEqual(
+    [seek.type, seek.protocol, seek.game, seek.match, seek.properties, seek.create],
+    ["seek", 6, "arena", undefined, { mode: "duel" }, true],
+  );
+  world.at(N1).tell({ type: "redirect", address: N2 });
+  await world.time.advance(100);
+  const [again] = world.at(N2).said;
+  assert.deepEqual([again.type, again.redirects], ["seek", 1]);
+  world.at(N2).welcome();
+  world.at(N2).snapshot(101);
+  world.at(N2).die();
+  await world.time.advance(400);
+  const back = world.lines.findLast((line) => line.isOpen && !line.over);
+  assert.deepEqual([back.said[0].type, back.said[0].match], ["arrive", 9n]);
+});
+
+test("who looks for a match is told at once that there is none, or that nobody looks", async () => {
+  const lobby = { properties: { mode: "duel" } };
+  const { world, told } = await begun([4, 5, 6], { game: "arena", lobby });
+  world.at(N1).tell({ type: "refused", code: "no-match", message: "none runs" });
+  await world.time.advance(50);
+  assert.deepEqual(told.at(-1), { type: "closed", code: "no-match", message: "none runs" });
+  const old = await begun([4], { game: "arena", lobby });
+  await old.world.time.advance(50);
+  assert.deepEqual([old.told.at(-1).type, old.told.at(-1).code], ["closed", "protocol"]);
+  const said = old.world.lines.flatMap((line) => line.said);
+  assert.deepEqual(said, [], "it enters no match at random");
 });

@@ -37,3 +37,15 @@ test("a schema of another version of the game is refused by the name of the fiel
   const lacks = { ...parts, "game.armour": { points: "unsigned" } };
   assert.throws(() => entityReader(schema, lacks), /has no field game\.armour\.points/);
 });
+
+test("a number of two columns is a bigint, and a list has as many elements as its length says", () => {
+  const whole = (name, bits) => ({ name, kind: { type: "unsigned", bits }, rate: undefined });
+  const fields = [whole("owner", 32), whole("owner.high", 32), whole("hand.len", 2),
+    whole("hand.0", 6), whole("hand.1", 6), whole("hand.2", 6)];
+  const cards = { components: [{ name: "seat", fields }], position: undefined };
+  const read = entityReader(cards, { seat: { owner: "wide", hand: ["unsigned", 3] } });
+  const seat = (values) => read(thing(1, values)).seat;
+  assert.deepEqual(seat([1, 0x7f3a91c2, 2, 9, 40, 0]), { owner: 0x7f3a91c200000001n, hand: [9, 40] });
+  assert.deepEqual(seat([0xffff_ffff, 0xffff_ffff, 0, 0, 0, 0]), { owner: 2n ** 64n - 1n, hand: [] });
+  assert.throws(() => entityReader(cards, { seat: { hand: ["unsigned", 4] } }), /no field seat\.hand\.3/);
+});

@@ -48,6 +48,9 @@ impl Client {
         if config.addrs.is_empty() {
             return Err(ClientError::NoAddress);
         }
+        if config.lobby.is_some() && config.game.is_none() {
+            return Err(ClientError::NoGame);
+        }
         let setup = ClientSetup::new(&config.trust)?;
         let dialer = Dialer::new(endpoint, setup, config.timing, &config.addrs, config.seed());
         let shared = Arc::new(SharedSession::new(config.role));

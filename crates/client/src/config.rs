@@ -1,5 +1,6 @@
 //! What a client is given: where to ask, whom to trust, what to show.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -48,6 +49,37 @@ impl Default for Timing {
     }
 }
 
+/// What a client wants of a match that it does not name.
+///
+/// ```
+/// use rekindle_client::Lobby;
+///
+/// let duel = Lobby::with([("mode", "duel")]).or_create();
+/// assert!(duel.create && duel.properties["mode"] == "duel");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lobby {
+    /// Names and values: the match has all of them.
+    pub properties: BTreeMap<String, String>,
+    /// If no match with them has a free seat, one is to be made, if the operator allows it
+    /// (`lobbies.create`).
+    pub create: bool,
+}
+
+impl Lobby {
+    /// A match with these properties.
+    pub fn with<'p>(properties: impl IntoIterator<Item = (&'p str, &'p str)>) -> Self {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Self { properties: properties.into_iter().map(owned).collect(), create: false }
+    }
+
+    /// The same, made if there is none.
+    #[must_use]
+    pub fn or_create(self) -> Self {
+        Self { create: true, ..self }
+    }
+}
+
 /// What a client is given.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
@@ -64,6 +96,9 @@ pub struct ClientConfig {
     /// Only a match of this game. A server that speaks version 1 of the protocol alone does not
     /// hear of it.
     pub game: Option<String>,
+    /// Instead of a match: any of `game` with a free seat, on whichever node. Servers from version
+    /// 6 of the protocol on look for one; others are not entered.
+    pub lobby: Option<Lobby>,
     /// When to become impatient.
     pub timing: Timing,
     /// Events that may wait for the game. Snapshots beyond are dropped; with other events beyond,
@@ -81,6 +116,7 @@ impl ClientConfig {
             role: Role::Player,
             match_id: None,
             game: None,
+            lobby: None,
             timing: Timing::default(),
             event_queue: 1024,
         }

@@ -262,7 +262,10 @@ impl Driver {
         search: &mut Search,
     ) -> Option<Ending> {
         // A match that this node has not heard of may be known to another, or be on its way here.
-        let elsewhere = self.dialer.knows_another(remote) && search.failures < ASKED_ELSEWHERE;
+        // For one that is looked for the node has asked the others.
+        let elsewhere = (self.config.lobby.is_none() || self.config.match_id.is_some())
+            && self.dialer.knows_another(remote)
+            && search.failures < ASKED_ELSEWHERE;
         let patient = code.is_temporary()
             || code == RefuseCode::NoMatch
                 && (elsewhere || self.shared.state.lock().welcome.is_some());

@@ -26,6 +26,9 @@ pub enum ClientError {
     /// Spectators do not play.
     #[error("RK-CLIENT-006: a spectator sends no inputs and no commands")]
     Spectator,
+    /// A lobby without a game.
+    #[error("RK-CLIENT-007: a lobby is of a game: set `game` beside `lobby`")]
+    NoGame,
 }
 
 impl From<SetupError> for ClientError {

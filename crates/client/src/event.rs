@@ -101,6 +101,8 @@ pub enum ClientEvent {
 /// The world as one snapshot tells it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
+    /// What the server said when this client came: its schema says what is in the view.
+    pub welcome: Arc<Welcome>,
     /// Tick, epoch, durable tick, applied inputs, own avatar.
     pub header: SnapshotHeader,
     /// The networked world; its list of avatars has at most the own one.

@@ -10,6 +10,8 @@
 //! interpolation are in `rekindle-netcode`; the SDK hands over what they need (header, view,
 //! stamps, [`Client::render_tick`]).
 //!
+//! With the feature `game`, `GameClient` does the same with the types of a game: `game`.
+//!
 //! ```no_run
 //! # use rekindle_client::ClientError;
 //! # async fn play(ticket: String, certificate: Vec<u8>) -> Result<(), ClientError> {
@@ -35,14 +37,18 @@ mod dial;
 mod driver;
 mod error;
 mod event;
+#[cfg(feature = "game")]
+mod game;
 mod session;
 mod warm;
 mod watch;
 
 pub use client::Client;
-pub use config::{ClientConfig, Timing};
+pub use config::{ClientConfig, Lobby, Timing};
 pub use error::{ClientError, MAX_COMMANDS};
 pub use event::{ClientEvent, Snapshot};
+#[cfg(feature = "game")]
+pub use game::{Answer, GameClient, GameError, Seen, Told};
 pub use rekindle_netcode::SnapshotHeader;
 pub use rekindle_transport::{ClientEndpoint, Trust};
 pub use session::{Counts, SentInput};

@@ -5,8 +5,8 @@ use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, Expr, ExprRange, Ident, LitInt, LitStr, Path, RangeLimits, Result, Token,
-    Type, token,
+    Attribute, Error, Expr, ExprRange, GenericArgument, Ident, LitInt, LitStr, Path, PathArguments,
+    RangeLimits, Result, Token, Type, token,
 };
 
 /// Which derive runs.
@@ -229,7 +229,10 @@ pub(crate) struct FieldAttributes {
 /// The quantisation of a field.
 pub(crate) struct Net {
     pub(crate) span: Span,
+    /// That of the field, or of each element of a list.
     pub(crate) kind: NetKind,
+    /// Most elements that snapshots carry, if the field is a list.
+    pub(crate) list: Option<u8>,
     pub(crate) rate: Option<String>,
     pub(crate) seen_by: SeenBy,
 }
@@ -243,9 +246,20 @@ pub(crate) enum SeenBy {
 }
 
 pub(crate) enum NetKind {
-    Float { bounds: Box<(Expr, Expr)>, bits: u8 },
-    Angle { bits: u8 },
-    Unsigned { bits: u8 },
+    Float {
+        bounds: Box<(Expr, Expr)>,
+        bits: u8,
+    },
+    Angle {
+        bits: u8,
+    },
+    Unsigned {
+        bits: u8,
+    },
+    /// A whole number of 33 to 64 bits.
+    Wide {
+        bits: u8,
+    },
     Bool,
 }
 
@@ -309,15 +323,17 @@ fn bounds(range: ExprRange) -> Result<(Expr, Expr)> {
 }
 
 const NET_HELP: &str = "`net` takes `min`, `max` and `bits` for an `f32`, `angle` and `bits` for \
-                        an `f32` in radians, `bits` for unsigned integers and enums, nothing for \
-                        a `bool`; `rate = \"component-id.field\"`; and `owner` or `team`, if not \
-                        everybody who sees the entity may see the field";
+                        an `f32` in radians, `bits` for unsigned integers and enums (33 to 64 \
+                        for a `u64`, a `PlayerId` or a `Tick`), nothing for a `bool`; `list = 8` \
+                        for the first so many elements of a `Vec` or an array; `rate = \
+                        \"component-id.field\"`; and `owner` or `team`, if not everybody who \
+                        sees the entity may see the field";
 
 impl Net {
     fn read(attribute: &Attribute, ty: &Type) -> Result<Self> {
         let (mut min, mut max, mut bits, mut angle, mut rate) =
             (None::<Expr>, None::<Expr>, None::<LitInt>, None::<()>, None::<String>);
-        let mut seen_by = None;
+        let (mut seen_by, mut list) = (None, None::<LitInt>);
         if !matches!(attribute.meta, syn::Meta::Path(_)) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("min") {
@@ -328,6 +344,8 @@ impl Net {
                     once(&mut bits, meta.value()?.parse()?, &meta)
                 } else if meta.path.is_ident("angle") {
                     once(&mut angle, (), &meta)
+                } else if meta.path.is_ident("list") {
+                    once(&mut list, meta.value()?.parse()?, &meta)
                 } else if meta.path.is_ident("owner") {
                     once(&mut seen_by, SeenBy::Owner, &meta)
                 } else if meta.path.is_ident("team") {
@@ -353,6 +371,12 @@ impl Net {
         }
         let span = attribute.span();
         let fail = |problem: &str| Err(Error::new(span, format!("{problem}: {NET_HELP}")));
+        let list = list.map(|most| longest(&most)).transpose()?;
+        let ty = match (list, element(ty)) {
+            (Some(_), Some(element)) => element,
+            (Some(_), None) => return fail("`list` is for a `Vec`, a `VecDeque` or an array"),
+            (None, _) => ty,
+        };
         let is = |name: &str| matches!(ty, Type::Path(path) if path.path.is_ident(name));
         let width = |most: u8| match &bits {
             None => {
@@ -374,9 +398,45 @@ impl Net {
             }
             (_, true, None, None, None) if bits.is_none() => NetKind::Bool,
             (_, true, ..) => return fail("a `bool` takes one bit and nothing to declare"),
-            (_, _, None, None, None) => NetKind::Unsigned { bits: width(32)? },
+            (_, _, None, None, None) => match width(64)? {
+                bits @ 1..=32 => NetKind::Unsigned { bits },
+                bits if list.is_none() => NetKind::Wide { bits },
+                _ => return fail("an element of a list has at most 32 bits"),
+            },
             _ => return fail("`min`, `max` and `angle` are for an `f32`"),
         };
-        Ok(Self { span, kind, rate, seen_by: seen_by.unwrap_or(SeenBy::Everyone) })
+        if list.is_some() && rate.is_some() {
+            return fail("the elements of a list have no `rate`");
+        }
+        Ok(Self { span, kind, list, rate, seen_by: seen_by.unwrap_or(SeenBy::Everyone) })
+    }
+}
+
+/// Most elements that a snapshot carries of a list.
+const LONGEST: u8 = 32;
+
+fn longest(most: &LitInt) -> Result<u8> {
+    match most.base10_parse::<u8>() {
+        Ok(most) if (1..=LONGEST).contains(&most) => Ok(most),
+        _ => Err(Error::new(
+            most.span(),
+            format!("`list` is 1 to {LONGEST}: the elements that snapshots carry"),
+        )),
+    }
+}
+
+/// What a list or an array is of.
+fn element(ty: &Type) -> Option<&Type> {
+    match ty {
+        Type::Array(array) => Some(&array.elem),
+        Type::Path(path) => {
+            let last = path.path.segments.last()?;
+            let PathArguments::AngleBracketed(of) = &last.arguments else { return None };
+            match of.args.first() {
+                Some(GenericArgument::Type(element)) => Some(element),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }

@@ -5,17 +5,16 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Member, Result, Type};
 
-use crate::attributes::{
-    FieldAttributes, Migrate, Net, NetKind, Relation, Role, SeenBy, TypeAttributes,
-};
+use crate::attributes::{FieldAttributes, Migrate, Relation, Role, TypeAttributes};
+use crate::net;
 
-struct Field {
-    member: Member,
+pub(crate) struct Field {
+    pub(crate) member: Member,
     /// A local variable for it.
     local: Ident,
-    name: String,
-    ty: Type,
-    attributes: FieldAttributes,
+    pub(crate) name: String,
+    pub(crate) ty: Type,
+    pub(crate) attributes: FieldAttributes,
 }
 
 pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
@@ -27,11 +26,13 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
     }
     let name = &input.ident;
     let attributes = TypeAttributes::read(&input.attrs, name, role)?;
+    let mut networked = false;
     let (value, net) = match &input.data {
         Data::Struct(data) => {
             let fields = fields(&data.fields, role)?;
             check_aliases(&fields)?;
-            let (net, ties) = (struct_net(&fields), ties(&attributes, &fields)?);
+            networked = fields.iter().any(|field| field.attributes.net.is_some());
+            let (net, ties) = (net::implementation(&fields), ties(&attributes, &fields)?);
             (struct_value(name, &fields), quote! { #net #ties })
         }
         Data::Enum(data) => {
@@ -56,7 +57,7 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
             for (_, fields) in &variants {
                 check_aliases(fields)?;
             }
-            let (net, ties) = (struct_net(&[]), ties(&attributes, &[])?);
+            let (net, ties) = (net::implementation(&[]), ties(&attributes, &[])?);
             (enum_value(name, &variants), quote! { #net #ties })
         }
         Data::Union(_) => {
@@ -72,8 +73,15 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
         Role::Component => {
             Some(quote! { impl ::rekindle_sim::value::component::Component for #name { #net } })
         }
+        // One with networked fields is a component as well: `GameBuilder::shows`.
         Role::Resource => {
-            Some(quote! { impl ::rekindle_sim::value::component::Resource for #name {} })
+            let shown = networked.then(|| {
+                quote! { impl ::rekindle_sim::value::component::Component for #name { #net } }
+            });
+            Some(quote! {
+                impl ::rekindle_sim::value::component::Resource for #name {}
+                #shown
+            })
         }
         Role::Event => Some(quote! { impl ::rekindle_sim::value::component::Event for #name {} }),
     };
@@ -293,43 +301,7 @@ fn constants(fields: &[Field]) -> (TokenStream, TokenStream) {
 fn range_checks(fields: &[Field]) -> TokenStream {
     // Of the expansion, so that lints about constant comparisons leave it alone.
     let at = |bound: &syn::Expr| Span::call_site().located_at(bound.span());
-    let nets = fields.iter().filter_map(|field| {
-        let net = field.attributes.net.as_ref()?;
-        let NetKind::Float { bounds, .. } = &net.kind else { return None };
-        let ((min, max), message) = (
-            &**bounds,
-            format!(
-                "field `{}`: `min` must be less than \
-            `max`, both finite",
-                field.name
-            ),
-        );
-        Some(quote_spanned! { at(min) =>
-            const _: () = {
-                const MIN: f32 = #min;
-                const MAX: f32 = #max;
-                assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message);
-            };
-        })
-    });
-    let widths = fields.iter().filter_map(|field| {
-        let net = field.attributes.net.as_ref()?;
-        let NetKind::Unsigned { bits } = net.kind else { return None };
-        let (ty, message) = (
-            &field.ty,
-            format!(
-                "field `{}`: `bits` is too small for the variants \
-            of its type",
-                field.name
-            ),
-        );
-        Some(quote_spanned! { Span::call_site().located_at(net.span) =>
-            const _: () = assert!(
-                #bits >= <#ty as ::rekindle_sim::value::component::Quantised>::MIN_BITS,
-                #message
-            );
-        })
-    });
+    let nets = net::checks(fields);
     let ranges = fields.iter().filter_map(|field| {
         let (low, high) = field.attributes.range.as_ref()?;
         let (ty, message) = (&field.ty, format!("the range of field `{}` is empty", field.name));
@@ -341,7 +313,7 @@ fn range_checks(fields: &[Field]) -> TokenStream {
             };
         })
     });
-    quote! { #(#nets)* #(#widths)* #(#ranges)* }
+    quote! { #nets #(#ranges)* }
 }
 
 fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
@@ -477,84 +449,6 @@ fn enum_quantised(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream
             fn from_quantum(quantum: u32, _kind: ::rekindle_sim::net::FieldKind) -> Self {
                 match quantum { #(#from,)* _ => Self::#first {} }
             }
-        }
-    }
-}
-
-/// What a networked field is declared as.
-fn net_definition(name: &str, net: &Net) -> TokenStream {
-    let of = quote! { ::rekindle_sim::net::FieldKind };
-    let kind = match &net.kind {
-        NetKind::Float { bounds, bits } => {
-            let (min, max) = &**bounds;
-            quote! { #of::Float { min: #min, max: #max, bits: #bits } }
-        }
-        NetKind::Angle { bits } => quote! { #of::Angle { bits: #bits } },
-        NetKind::Unsigned { bits } => quote! { #of::Unsigned { bits: #bits } },
-        NetKind::Bool => quote! { #of::Bool },
-    };
-    let rate = net.rate.as_ref().map_or_else(|| quote! { None }, |rate| quote! { Some(#rate) });
-    let seen_by = match net.seen_by {
-        SeenBy::Everyone => quote! { Everyone },
-        SeenBy::Team => quote! { Team },
-        SeenBy::Owner => quote! { Owner },
-    };
-    quote_spanned! { net.span =>
-        ::rekindle_sim::value::component::NetFieldDef {
-            name: #name,
-            kind: #kind,
-            rate: #rate,
-            seen_by: ::rekindle_sim::SeenBy::#seen_by,
-        }
-    }
-}
-
-fn struct_net(fields: &[Field]) -> TokenStream {
-    let networked: Vec<_> =
-        fields.iter().filter_map(|field| Some((field, field.attributes.net.as_ref()?))).collect();
-    let definitions = networked.iter().map(|(field, net)| net_definition(&field.name, net));
-    let to = networked.iter().enumerate().map(|(index, (field, _))| {
-        let (member, ty) = (&field.member, &field.ty);
-        quote_spanned! { ty.span() =>
-            quanta[#index] = <#ty as ::rekindle_sim::value::component::Quantised>::to_quantum(
-                &self.#member,
-                Self::NET[#index].kind,
-            );
-        }
-    });
-    let count = networked.len();
-    let from = networked.iter().enumerate().map(|(index, (field, _))| {
-        let (member, ty) = (&field.member, &field.ty);
-        quote! {
-            value.#member = <#ty as ::rekindle_sim::value::component::Quantised>::from_quantum(
-                quanta[#index],
-                Self::NET[#index].kind,
-            );
-        }
-    });
-    let from = if networked.is_empty() {
-        quote! { <Self as ::rekindle_sim::value::Value>::initial() }
-    } else {
-        quote! {
-            let mut value = <Self as ::rekindle_sim::value::Value>::initial();
-            if let Some(quanta) = quanta.first_chunk::<#count>() {
-                #(#from)*
-            }
-            value
-        }
-    };
-    quote! {
-        const NET: &'static [::rekindle_sim::value::component::NetFieldDef] = &[#(#definitions),*];
-        #[inline]
-        fn to_quanta(&self, quanta: &mut [u32]) {
-            if let Some(quanta) = quanta.first_chunk_mut::<#count>() {
-                let _ = &quanta;
-                #(#to)*
-            }
-        }
-        fn from_quanta(quanta: &[u32]) -> Self {
-            let _ = quanta;
-            #from
         }
     }
 }

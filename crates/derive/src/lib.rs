@@ -7,6 +7,7 @@
 mod attributes;
 mod bundle;
 mod expand;
+mod net;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -26,7 +27,7 @@ pub fn component(input: TokenStream) -> TokenStream {
 }
 
 /// Makes a type data that the world has once: `#[resource(id = "…")]` is required.
-#[proc_macro_derive(Resource, attributes(resource, value))]
+#[proc_macro_derive(Resource, attributes(resource, value, net))]
 pub fn resource(input: TokenStream) -> TokenStream {
     run(input, Role::Resource)
 }

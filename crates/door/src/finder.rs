@@ -18,6 +18,18 @@ pub struct Wanted<'a> {
     /// The name of a game type. It counts only if no match is named: then any match of this game is
     /// wanted. With neither, any match.
     pub game: Option<&'a str>,
+    /// Names and values of properties: the match has all of them.
+    pub properties: &'a [(String, String)],
+    /// For a player: if no match has a free seat, one is to be made. Whether it is, the operator
+    /// decides.
+    pub create: bool,
+}
+
+impl Wanted<'_> {
+    /// Whether a match is looked for by more than its id or game.
+    pub fn is_lobby(&self) -> bool {
+        self.create || !self.properties.is_empty()
+    }
 }
 
 /// Where a match is.
@@ -38,10 +50,11 @@ pub trait MatchFinder: Send + Sync + 'static {
     /// The match of this node in which `player` has a session.
     fn plays_in(&self, player: PlayerId) -> Option<MatchId>;
     /// Where in the cluster the wanted match is, or what became of it: asked for what
-    /// [`MatchFinder::locate`] does not find here. Never [`Location::Here`]. `hops`: how many nodes
-    /// have sent this client on already, if it says so; without a match to look for it is sent on
-    /// only if it does, since each node knows only its own room. Asks the store; the caller bounds
-    /// how many ask at once and for how long. `None`: the directory does not answer.
+    /// [`MatchFinder::locate`] does not find here. [`Location::Here`] is only a match that was made
+    /// for the client. `hops`: how many nodes have sent this client on already, if it says so;
+    /// without a match to look for, or properties, it is sent on only if it does, since each node
+    /// knows only its own room. Asks the store and other nodes; the caller bounds how many ask at
+    /// once and for how long. `None`: the directory does not answer.
     fn seek<'a>(&'a self, wanted: Wanted<'a>, hops: Option<u8>) -> BoxFuture<'a, Option<Location>>;
     /// Whether the directory of matches says that this node owns the match in `epoch`. Asks the
     /// store; false if it does not answer.

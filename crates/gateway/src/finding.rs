@@ -55,13 +55,15 @@ impl Finding {
         let sought = match self.ask(self.finder.seek(wanted, hops)).await.flatten() {
             Some(sought) => sought,
             // Nobody knows now; a moment later somebody may.
-            None if refusal.code == RefuseCode::NoMatch && wanted.match_id.is_some() => {
+            None if refusal.code == RefuseCode::NoMatch && wanted.match_id.is_some()
+                || wanted.is_lobby() =>
+            {
                 return silent();
             }
             None => return location,
         };
         match (&sought, wanted.match_id) {
-            (Location::Elsewhere(_), _) => sought,
+            (Location::Elsewhere(_) | Location::Here(_), _) => sought,
             (Location::Refused(refusal), Some(match_id)) if refusal.code == RefuseCode::Ended => {
                 self.note_over(match_id, &refusal.words);
                 sought
@@ -102,7 +104,8 @@ impl Finding {
 
     /// The match, if it runs here.
     pub(crate) fn here(&self, match_id: MatchId) -> Option<Arc<dyn MatchDoor>> {
-        match self.finder.locate(Wanted { match_id: Some(match_id), game: None }) {
+        let wanted = Wanted { match_id: Some(match_id), ..Wanted::default() };
+        match self.finder.locate(wanted) {
             Location::Here(door) => Some(door),
             Location::Elsewhere(_) | Location::Refused(_) => None,
         }

@@ -257,7 +257,7 @@ async fn find_again(
     }
     silence.breaks = silence.breaks.saturating_add(1);
     loop {
-        let wanted = Wanted { match_id: Some(room.match_id), game: None };
+        let wanted = Wanted { match_id: Some(room.match_id), ..Wanted::default() };
         match rooms.finding.locate(wanted, None).await {
             Location::Here(door) => {
                 *room.door.lock() = Arc::clone(&door);

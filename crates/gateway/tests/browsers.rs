@@ -672,7 +672,7 @@ async fn a_page_is_told_how_to_connect() {
         digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect::<String>()
     };
     for part in [
-        r#""protocols":[4,5],"node":"n1""#.to_owned(),
+        r#""protocols":[4,5,6],"node":"n1""#.to_owned(),
         format!(
             r#""webtransport":{{"url":"https://localhost:{udp}/rekindle/4","hashes":["{}","{}"]}}"#,
             hash(&node.hashes[0]),

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use rekindle_client::{Client, ClientConfig, ClientEvent, Timing, Trust};
 use rekindle_door::MatchFinder;
 use rekindle_gateway::{Gateway, Limits, Ticket};
-use rekindle_schema::wire::{RefuseCode, Role};
+use rekindle_schema::wire::{
+    Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL_6, RefuseCode, Role, Seek,
+    ServerMessage,
+};
 use rekindle_schema::{MatchId, PlayerId};
 use support::*;
 
@@ -195,4 +198,40 @@ async fn one_packet_makes_the_port_send_three_times_its_bytes_at_most() {
     let (sent, packets) = back.await.unwrap();
     let back: usize = packets.iter().sum();
     assert!(back >= sent && back <= 3 * sent, "{back} bytes came back for {sent}: {packets:?}");
+}
+
+#[tokio::test]
+async fn who_looks_for_a_match_says_for_which_and_not_too_much() {
+    let game = FakeMatch::start(60);
+    let gateway = start(Limits::default(), &FakeNode::with(&game));
+    let seek = |game: Option<&str>, match_id, properties: Vec<(String, String)>| {
+        let hello = Hello {
+            protocol: PROTOCOL_6,
+            role: Role::Player,
+            credential: Credential::Ticket(ticket(2, Role::Player)),
+            match_id,
+        };
+        let enter = Enter { hello, game: game.map(str::to_owned), stood: None };
+        let arrive = Arrive { enter, heard: None, redirects: 0 };
+        ClientMessage::Seek(Seek { arrive, properties, create: false })
+    };
+    let property = |len: usize| ("n".repeat(len), "v".to_owned());
+    for (message, code, words) in [
+        (seek(None, None, Vec::new()), RefuseCode::Malformed, "RK-GATE-166"),
+        (seek(Some("fake"), Some(MATCH), Vec::new()), RefuseCode::Malformed, "RK-GATE-166"),
+        (seek(Some("fake"), None, vec![property(1); 17]), RefuseCode::Malformed, "RK-GATE-167"),
+        (seek(Some("fake"), None, vec![property(65)]), RefuseCode::Malformed, "RK-GATE-167"),
+        // What is no such match is for the node to say.
+        (seek(Some("chess"), None, vec![property(64); 16]), RefuseCode::NoMatch, "no such match"),
+    ] {
+        let mut raw = Raw::open(gateway.local_addr()).await;
+        raw.say(&message).await;
+        let ServerMessage::Refused { code: said, message } = raw.hear().await else {
+            panic!("{words}: it is let in")
+        };
+        assert!(said == code && message.starts_with(words), "{words}: {said:?} {message}");
+    }
+    let mut raw = Raw::open(gateway.local_addr()).await;
+    raw.say(&seek(Some("fake"), None, vec![property(1)])).await;
+    assert!(matches!(raw.hear().await, ServerMessage::Welcome(_)), "it is let in");
 }

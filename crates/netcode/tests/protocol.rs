@@ -17,8 +17,8 @@ use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSche
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
     Arrive, ClientMessage, Credential, Enter, Heard, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3,
-    PROTOCOL_4, RefuseCode, Role, ServerMessage, Stood, StreamDecoder, Welcome, encode_client,
-    encode_server,
+    PROTOCOL_4, PROTOCOL_6, RefuseCode, Role, Seek, ServerMessage, Stood, StreamDecoder, Welcome,
+    encode_client, encode_server,
 };
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 
@@ -287,6 +287,27 @@ fn messages_of_version_4() {
         decoder.push(&bytes);
         assert_eq!(decoder.next_message().expect(name), Some(message), "{name}");
     }
+}
+
+#[test]
+fn messages_of_version_6() {
+    let hello = Hello {
+        protocol: PROTOCOL_6,
+        role: Role::Player,
+        credential: Credential::Ticket("v4.public.sample".into()),
+        match_id: None,
+    };
+    let enter = Enter { hello, game: Some("arena".into()), stood: None };
+    let message = ClientMessage::Seek(Seek {
+        arrive: Arrive { enter, heard: None, redirects: 1 },
+        properties: vec![("map".into(), "old".into()), ("mode".into(), "duel".into())],
+        create: true,
+    });
+    let bytes = encode_client(&message);
+    assert_eq!(bytes, golden("seek.bin", &bytes));
+    let mut decoder = StreamDecoder::of_client(4096);
+    decoder.push(&bytes);
+    assert_eq!(decoder.next_message().expect("it is one"), Some(message));
 }
 
 #[test]

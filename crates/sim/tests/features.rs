@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 11] = [
+const SHADOWED: [&str; 12] = [
     "custom",
     "zoo",
     "family",
@@ -18,6 +18,7 @@ const SHADOWED: [&str; 11] = [
     "threads",
     "stats",
     "bodies",
+    "columns",
 ];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
@@ -68,7 +69,7 @@ fn stands_in(text: &str, name: &str) -> bool {
 /// Methods of the builder, declarations of systems, parameters and filters of systems, attributes.
 fn features() -> BTreeSet<String> {
     let mut features = BTreeSet::new();
-    for file in ["builder", "builder/space"] {
+    for file in ["builder", "builder/shows", "builder/space"] {
         let builder = read(&format!("src/game/{file}.rs"));
         features.extend(names(block(&builder, "impl<G: Game> GameBuilder<G> {"), "    pub fn "));
     }
@@ -106,7 +107,7 @@ fn features() -> BTreeSet<String> {
     let attributes = read("../derive/src/attributes.rs");
     let keys = names(&attributes, "meta.path.is_ident(\"");
     // The keys of `net` say what snapshots carry, which every shadowed game with clients compares.
-    let net = ["min", "max", "bits", "angle", "rate", "owner", "team", "id", "version"];
+    let net = ["min", "max", "bits", "list", "angle", "rate", "owner", "team", "id", "version"];
     features.extend(keys.filter(|key| !net.contains(&key.as_str())));
     features
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, VarInt};
 use rekindle_schema::wire::{
-    ALPN_2, ALPN_3, ALPN_4, ALPN_5, ClientMessage, PROTOCOL, PROTOCOL_2, PROTOCOL_3, PROTOCOL_4,
-    PROTOCOL_5, ServerMessage,
+    ALPN_2, ALPN_3, ALPN_4, ALPN_5, ALPN_6, ClientMessage, PROTOCOL, PROTOCOL_2, PROTOCOL_3,
+    PROTOCOL_4, PROTOCOL_5, PROTOCOL_6, ServerMessage,
 };
 
 use crate::driver::{self, Driven};
@@ -138,8 +138,8 @@ impl Connection {
     }
 
     /// The version of the client protocol that the handshake settled: [`PROTOCOL`], [`PROTOCOL_2`],
-    /// [`PROTOCOL_3`], [`PROTOCOL_4`] or [`PROTOCOL_5`]. A browser's is [`PROTOCOL_4`] at least:
-    /// what it speaks its first message says.
+    /// [`PROTOCOL_3`], [`PROTOCOL_4`], [`PROTOCOL_5`] or [`PROTOCOL_6`]. A browser's is
+    /// [`PROTOCOL_4`] at least: what it speaks its first message says.
     pub fn protocol(&self) -> u16 {
         let data = match &self.carrier {
             Carrier::Quinn(quic) => quic.handshake_data(),
@@ -149,6 +149,7 @@ impl Connection {
         };
         let settled = data.and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
         match settled.as_deref() {
+            Some(ALPN_6) => PROTOCOL_6,
             Some(ALPN_5) => PROTOCOL_5,
             Some(ALPN_4) => PROTOCOL_4,
             Some(ALPN_3) => PROTOCOL_3,

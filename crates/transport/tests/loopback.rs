@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::{hkdf, hmac};
 use bytes::Bytes;
 use rekindle_schema::wire::{
-    ClientMessage, PROTOCOL_5, RefuseCode, ServerMessage, StreamError, encode_client, encode_server,
+    ClientMessage, PROTOCOL_6, RefuseCode, ServerMessage, StreamError, encode_client, encode_server,
 };
 use rekindle_transport::{
     AddressGuard, Certificates, ClientEndpoint, ClientSetup, ClosedBy, Connection, MessageReader,
@@ -94,7 +94,7 @@ async fn pair() -> Pair {
 #[tokio::test]
 async fn messages_and_datagrams_arrive_and_the_end_says_why() {
     let mut pair = pair().await;
-    assert_eq!((pair.client.protocol(), pair.node.protocol()), (PROTOCOL_5, PROTOCOL_5));
+    assert_eq!((pair.client.protocol(), pair.node.protocol()), (PROTOCOL_6, PROTOCOL_6));
     let told = |reason: usize| ServerMessage::Ended { reason: "x".repeat(reason) };
     let lengths = [0, 1, 4_000, 40_000];
     for length in lengths {

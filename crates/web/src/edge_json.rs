@@ -13,12 +13,12 @@ const MAX_HOST: usize = 253;
 /// The path at which players connect: its number is the version of the client protocol.
 pub(crate) const PATH: &str = rekindle_transport::WEB_PATH;
 /// The versions of the client protocol that browsers can speak.
-const PROTOCOLS: [u16; 2] = [4, 5];
+const PROTOCOLS: [u16; 3] = [4, 5, 6];
 
 /// The answer.
 #[derive(Debug, Serialize)]
 pub(crate) struct EdgeJson {
-    protocols: [u16; 2],
+    protocols: [u16; 3],
     node: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     webtransport: Option<WebTransport>,

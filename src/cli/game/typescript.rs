@@ -37,12 +37,54 @@ pub(super) fn module(game: &str, schema: &NetSchema, from: &str) -> String {
     lines.join("\n")
 }
 
+/// A field as the game's code has it: in one column of a snapshot or in several.
+enum Member<'s> {
+    One(&'s NetField),
+    /// A whole number: its low half, and how many bits it has.
+    Wide(&'s NetField, u8),
+    /// Its name, the first element, and how many there can be.
+    List(&'s str, &'s NetField, usize),
+}
+
+/// The fields of a component. Columns with a point in their name belong to the field before it.
+fn members(component: &NetComponent) -> Vec<Member<'_>> {
+    let mut members = Vec::new();
+    let mut fields = component.fields.iter().peekable();
+    while let Some(field) = fields.next() {
+        let name = field.name.strip_suffix(".len").unwrap_or(&field.name);
+        let part = |next: &&NetField| {
+            next.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
+        };
+        let first = fields.peek().copied();
+        let more = std::iter::from_fn(|| fields.next_if(part)).count();
+        members.push(match first.filter(|_| more > 0) {
+            None => Member::One(field),
+            Some(first) if name != field.name => Member::List(name, first, more),
+            Some(high) => Member::Wide(field, field.kind.bits() + high.kind.bits()),
+        });
+    }
+    members
+}
+
 /// A component's fields and what they hold.
 fn interface(component: &NetComponent) -> Vec<String> {
-    let fields = component.fields.iter().flat_map(|field| {
-        let holds = if field.kind == FieldKind::Bool { "boolean" } else { "number" };
-        let name = property(&field.name);
-        [format!("  /** {} */", about(field)), format!("  readonly {name}: {holds};")]
+    let holds = |field: &NetField| match field.kind {
+        FieldKind::Bool => "boolean",
+        _ => "number",
+    };
+    let fields = members(component).into_iter().flat_map(|member| {
+        let (name, holds, about) = match member {
+            Member::One(field) => (field.name.as_str(), holds(field).to_owned(), about(field)),
+            Member::Wide(field, bits) => {
+                let about = format!("A whole number of {bits} bits.");
+                (field.name.as_str(), "bigint".to_owned(), about)
+            }
+            Member::List(name, first, most) => {
+                let about = format!("At most {most}. Each: {}", self::about(first));
+                (name, format!("readonly {}[]", holds(first)), about)
+            }
+        };
+        [format!("  /** {about} */"), format!("  readonly {}: {holds};", property(name))]
     });
     let head = [String::new(), format!("export interface {} {{", type_name(&component.name))];
     head.into_iter().chain(fields).chain(["}".to_owned()]).collect()
@@ -50,10 +92,16 @@ fn interface(component: &NetComponent) -> Vec<String> {
 
 /// A component's fields and their kinds, as the client looks them up in a schema.
 fn part(component: &NetComponent) -> String {
-    let fields = component.fields.iter();
-    let fields: Vec<String> = fields
-        .map(|field| format!("{}: {}", property(&field.name), quoted(kind(field.kind))))
-        .collect();
+    let fields = members(component).into_iter().map(|member| match member {
+        Member::One(field) => {
+            format!("{}: {}", property(&field.name), quoted(kind(field.kind)))
+        }
+        Member::Wide(field, _) => format!("{}: \"wide\"", property(&field.name)),
+        Member::List(name, first, most) => {
+            format!("{}: [{}, {most}]", property(name), quoted(kind(first.kind)))
+        }
+    });
+    let fields: Vec<String> = fields.collect();
     format!("  {}: {{ {} }},", quoted(&component.name), fields.join(", "))
 }
 
@@ -131,6 +179,35 @@ mod tests {
             "make it anew: rekindle game schema arena --ts --from ../index.js > \
              clients/typescript/src/games/arena.schema.ts\n{made}"
         );
+    }
+
+    #[test]
+    fn a_field_of_several_columns_is_one_member() {
+        let field = |name: &str, bits| NetField {
+            name: name.to_owned(),
+            kind: FieldKind::Unsigned { bits },
+            rate: None,
+        };
+        let fields = vec![
+            field("owner", 32),
+            field("owner.high", 32),
+            field("hand.len", 2),
+            field("hand.0", 6),
+            field("hand.1", 6),
+            field("trump", 6),
+        ];
+        let component = NetComponent { name: "seat".to_owned(), fields };
+        let schema = NetSchema { components: vec![component], position: None };
+        let made = module("cards", &schema, "@rekindle/client");
+        for expected in [
+            "  /** A whole number of 64 bits. */\n  readonly owner: bigint;",
+            "  /** At most 2. Each: A whole number of 6 bits. */\n",
+            "  readonly hand: readonly number[];",
+            "  readonly trump: number;",
+            r#"  "seat": { owner: "wide", hand: ["unsigned", 2], trump: "unsigned" },"#,
+        ] {
+            assert!(made.contains(expected), "{expected} is not in\n{made}");
+        }
     }
 
     #[test]

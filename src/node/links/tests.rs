@@ -78,7 +78,7 @@ async fn create(host: &Host, store: &Store) {
 
 #[track_caller]
 fn is_refused(links: &Links, game: Option<&str>, code: RefuseCode, begins: &str) {
-    match links.locate(Wanted { match_id: None, game }) {
+    match links.locate(Wanted { game, ..Wanted::default() }) {
         Location::Refused(refusal) => {
             assert_eq!(refusal.code, code, "{}", refusal.words);
             assert!(refusal.words.starts_with(begins), "{}", refusal.words);

@@ -10,10 +10,18 @@ import { type Credential, type Role, type ServerMessage } from "../messages.js";
 import { type Addresses, type Timing } from "./dialer.js";
 import type { Environment, Line, LineHandler } from "./line.js";
 import type { SessionState } from "./state.js";
+/** What a client wants of a match that it does not name: `game` says of which game. */
+export interface Lobby {
+    /** The match has all of them, such as `{ mode: "duel" }`. */
+    readonly properties?: Readonly<Record<string, string>>;
+    /** If no match with them has a free seat, one is to be made, if the node's operator allows it. */
+    readonly create?: boolean;
+}
 export interface Wishes {
     readonly role: Role;
     readonly match: bigint | undefined;
     readonly game: string | undefined;
+    readonly lobby: Lobby | undefined;
 }
 export declare class Driver implements LineHandler {
     private readonly env;

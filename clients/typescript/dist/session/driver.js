@@ -1,5 +1,5 @@
 import { isUsable } from "../edge.js";
-import { isTemporary, MAX_REDIRECTS, PROTOCOL, REFUSALS, } from "../messages.js";
+import { isTemporary, MAX_REDIRECTS, PROTOCOL, PROTOCOL_6, REFUSALS, } from "../messages.js";
 import { backOff, Search } from "./dialer.js";
 import { Warm } from "./warm.js";
 import { Watch } from "./watch.js";
@@ -134,14 +134,22 @@ export class Driver {
             rewoundTo: undefined,
             callOff: this.env.after(this.timing.welcome, () => this.lost("no welcome came")),
         };
-        line.send({
-            type: "arrive",
+        const arrive = {
             ...this.hello(this.directory.speaks),
             game: this.wishes.game,
             stood: this.state.stood(),
             heard: this.state.heard(),
             redirects: Math.min(this.redirects, 255),
-        });
+        };
+        const { lobby } = this.wishes;
+        // Once it is in, it names the match.
+        if (!lobby || this.match !== undefined)
+            return line.send({ type: "arrive", ...arrive });
+        if (this.directory.speaks < PROTOCOL_6) {
+            return this.refused("protocol", "the node cannot look for a match by its properties");
+        }
+        const { properties = {}, create = false } = lobby;
+        line.send({ type: "seek", ...arrive, properties, create });
     }
     hello(protocol) {
         const { role } = this.wishes;
@@ -236,7 +244,10 @@ export class Driver {
         this.endLink(true);
         if (this.leaving)
             return this.finish(undefined, "the client left");
-        const elsewhere = this.addresses.knowsAnother(address) && this.failures < ASKED_ELSEWHERE;
+        // For a match that is looked for the node has asked the others.
+        const seeks = this.wishes.lobby !== undefined && this.match === undefined;
+        const another = this.addresses.knowsAnother(address) && !seeks;
+        const elsewhere = another && this.failures < ASKED_ELSEWHERE;
         const known = elsewhere || this.state.welcome !== undefined;
         // Nodes of one cluster may be of different versions while they are upgraded.
         const less = code === "protocol" && this.directory.speakLess();

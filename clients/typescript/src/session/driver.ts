@@ -10,6 +10,7 @@ import {
   isTemporary,
   MAX_REDIRECTS,
   PROTOCOL,
+  PROTOCOL_6,
   REFUSALS,
   type Credential,
   type Hello,
@@ -31,10 +32,19 @@ const ASKED_ELSEWHERE = 6;
 /** How long a leaving client waits for the server to close. */
 const GOODBYE = 500;
 
+/** What a client wants of a match that it does not name: `game` says of which game. */
+export interface Lobby {
+  /** The match has all of them, such as `{ mode: "duel" }`. */
+  readonly properties?: Readonly<Record<string, string>>;
+  /** If no match with them has a free seat, one is to be made, if the node's operator allows it. */
+  readonly create?: boolean;
+}
+
 export interface Wishes {
   readonly role: Role;
   readonly match: bigint | undefined;
   readonly game: string | undefined;
+  readonly lobby: Lobby | undefined;
 }
 
 /** The connection that carries the session, or is about to. */
@@ -174,14 +184,21 @@ export class Driver implements LineHandler {
       rewoundTo: undefined,
       callOff: this.env.after(this.timing.welcome, () => this.lost("no welcome came")),
     };
-    line.send({
-      type: "arrive",
+    const arrive = {
       ...this.hello(this.directory.speaks),
       game: this.wishes.game,
       stood: this.state.stood(),
       heard: this.state.heard(),
       redirects: Math.min(this.redirects, 255),
-    });
+    };
+    const { lobby } = this.wishes;
+    // Once it is in, it names the match.
+    if (!lobby || this.match !== undefined) return line.send({ type: "arrive", ...arrive });
+    if (this.directory.speaks < PROTOCOL_6) {
+      return this.refused("protocol", "the node cannot look for a match by its properties");
+    }
+    const { properties = {}, create = false } = lobby;
+    line.send({ type: "seek", ...arrive, properties, create });
   }
 
   private hello(protocol: number): Hello {
@@ -279,7 +296,10 @@ export class Driver implements LineHandler {
     const address = this.link?.line.address ?? "";
     this.endLink(true);
     if (this.leaving) return this.finish(undefined, "the client left");
-    const elsewhere = this.addresses.knowsAnother(address) && this.failures < ASKED_ELSEWHERE;
+    // For a match that is looked for the node has asked the others.
+    const seeks = this.wishes.lobby !== undefined && this.match === undefined;
+    const another = this.addresses.knowsAnother(address) && !seeks;
+    const elsewhere = another && this.failures < ASKED_ELSEWHERE;
     const known = elsewhere || this.state.welcome !== undefined;
     // Nodes of one cluster may be of different versions while they are upgraded.
     const less = code === "protocol" && this.directory.speakLess();

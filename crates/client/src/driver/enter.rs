@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rekindle_schema::Tick;
 use rekindle_schema::wire::{
-    Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3, PROTOCOL_4,
-    PROTOCOL_5, RefuseCode, Role, ServerMessage, Welcome, encode_client,
+    Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3, PROTOCOL_6,
+    RefuseCode, Role, Seek, ServerMessage, Welcome, encode_client,
 };
 use rekindle_transport::Connection;
 use tokio::time::{Instant, timeout};
@@ -24,7 +24,9 @@ impl Driver {
         stream: Option<Stream>,
     ) -> Result<Stream, Gone> {
         let patience = self.config.timing.welcome;
-        let hello = self.first_message(connection);
+        let hello = self
+            .first_message(connection)
+            .map_err(|words| Gone::Refused(RefuseCode::Protocol, words))?;
         let mut redirected = None;
         let said = async {
             let mut stream = if let Some(stream) = stream {
@@ -78,8 +80,8 @@ impl Driver {
         Ok(stream)
     }
 
-    /// What to say first.
-    fn first_message(&self, connection: &Connection) -> ClientMessage {
+    /// What to say first; why not, if the server does not understand what is wanted of it.
+    fn first_message(&self, connection: &Connection) -> Result<ClientMessage, String> {
         let hello = |protocol| Hello {
             protocol,
             role: self.config.role,
@@ -92,15 +94,29 @@ impl Driver {
             game: self.config.game.clone(),
             stood: state.stood(),
         };
-        match connection.protocol() {
-            version @ (PROTOCOL_3 | PROTOCOL_4 | PROTOCOL_5) => ClientMessage::Arrive(Arrive {
-                enter: enter(version),
-                heard: state.heard(),
-                redirects: self.redirects,
+        let arrive = |version| Arrive {
+            enter: enter(version),
+            heard: state.heard(),
+            redirects: self.redirects,
+        };
+        // Once it is in, it names the match.
+        let lobby = self.config.lobby.as_ref().filter(|_| self.config.match_id.is_none());
+        Ok(match (connection.protocol(), lobby) {
+            (PROTOCOL_6, Some(lobby)) => ClientMessage::Seek(Seek {
+                arrive: arrive(PROTOCOL_6),
+                properties: lobby.properties.clone().into_iter().collect(),
+                create: lobby.create,
             }),
-            PROTOCOL_2 => ClientMessage::Enter(enter(PROTOCOL_2)),
-            _ => ClientMessage::Hello(hello(PROTOCOL)),
-        }
+            (version, Some(_)) => {
+                return Err(format!(
+                    "RK-CLIENT-023: the server speaks version {version} of the protocol, and looks \
+                     for no match by its properties"
+                ));
+            }
+            (version @ PROTOCOL_3..=PROTOCOL_6, None) => ClientMessage::Arrive(arrive(version)),
+            (PROTOCOL_2, None) => ClientMessage::Enter(enter(PROTOCOL_2)),
+            (_, None) => ClientMessage::Hello(hello(PROTOCOL)),
+        })
     }
 
     /// Takes the session up.

@@ -39,7 +39,8 @@ pub(super) async fn read_commands(
                 ClientMessage::Hello(_)
                 | ClientMessage::Enter(_)
                 | ClientMessage::Arrive(_)
-                | ClientMessage::Wait(_),
+                | ClientMessage::Wait(_)
+                | ClientMessage::Seek(_),
             )) => {
                 return malformed("second_hello", "RK-GATE-045: a second hello");
             }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rekindle_door::{Location, MatchDoor, MatchInfo, Opened, Refusal, Wanted};
 use rekindle_schema::wire::{
-    Arrive, ClientMessage, Enter, Heard, Hello, MAX_GAME_NAME, MAX_REDIRECTS, PROTOCOL, PROTOCOL_2,
-    PROTOCOL_3, PROTOCOL_5, RefuseCode, Role, Stood, Welcome,
+    Arrive, ClientMessage, Enter, Heard, Hello, MAX_GAME_NAME, MAX_PROPERTIES, MAX_PROPERTY,
+    MAX_REDIRECTS, PROTOCOL, PROTOCOL_2, PROTOCOL_3, PROTOCOL_6, RefuseCode, Role, Seek, Stood,
+    Welcome,
 };
 use rekindle_schema::{MatchId, PlayerId, SessionId, Tick};
 use rekindle_transport::{Connection, MessageReader, MessageWriter};
@@ -31,6 +32,10 @@ use crate::ticket::{Resume, TicketError};
 
 /// How often a client that waits for its match asks for it.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Matches that fill up before the very eyes of a client that looks for one, before it is told that
+/// all are full.
+const LOBBY_TRIES: u32 = 4;
 
 /// A client that is let in, and where.
 pub(super) struct Visit {
@@ -86,20 +91,20 @@ pub(super) async fn receive(
     let admitted = match message {
         Ok(Some(ClientMessage::Hello(hello))) => {
             let enter = Enter { hello, game: None, stood: None };
-            let first = First { version: PROTOCOL, enter, heard: None, redirects: None };
-            admit(edge, (connection, number), first, pending).await
+            admit(edge, (connection, number), First::of(PROTOCOL, enter), pending).await
         }
         Ok(Some(ClientMessage::Enter(enter))) => {
-            let first = First { version: PROTOCOL_2, enter, heard: None, redirects: None };
-            admit(edge, (connection, number), first, pending).await
+            admit(edge, (connection, number), First::of(PROTOCOL_2, enter), pending).await
         }
-        Ok(Some(ClientMessage::Arrive(Arrive { enter, heard, redirects }))) => {
-            let redirects = Some(redirects);
+        Ok(Some(ClientMessage::Arrive(arrive))) => {
             // They are entered alike.
-            let version = enter.hello.protocol.clamp(PROTOCOL_3, PROTOCOL_5);
-            let first = First { version, enter, heard, redirects };
-            admit(edge, (connection, number), first, pending).await
+            let version = arrive.enter.hello.protocol.clamp(PROTOCOL_3, PROTOCOL_6);
+            admit(edge, (connection, number), First::arriving(version, arrive), pending).await
         }
+        Ok(Some(ClientMessage::Seek(seek))) => match First::seeking(seek) {
+            Ok(first) => admit(edge, (connection, number), first, pending).await,
+            Err(why) => Err(why.into()),
+        },
         Ok(Some(ClientMessage::Command { .. } | ClientMessage::Bye | ClientMessage::Wait(_))) => {
             let words = "RK-GATE-041: the first message must be a hello";
             Err(Refusal::new(RefuseCode::Malformed, words).into())
@@ -122,6 +127,38 @@ struct First {
     heard: Option<Heard>,
     /// How often the client says it was redirected; from version 3 on.
     redirects: Option<u8>,
+    /// What the match has that it looks for; from version 6 on.
+    properties: Vec<(String, String)>,
+    /// A match may be made for it; from version 6 on.
+    create: bool,
+}
+
+impl First {
+    fn of(version: u16, enter: Enter) -> Self {
+        let properties = Vec::new();
+        Self { version, enter, heard: None, redirects: None, properties, create: false }
+    }
+
+    fn arriving(version: u16, Arrive { enter, heard, redirects }: Arrive) -> Self {
+        Self { heard, redirects: Some(redirects), ..Self::of(version, enter) }
+    }
+
+    /// Of a client that looks for a match; refused if it does not say for what.
+    fn seeking(Seek { arrive, properties, create }: Seek) -> Result<Self, Refusal> {
+        let malformed = |words: String| Refusal::new(RefuseCode::Malformed, words);
+        if arrive.enter.game.is_none() || arrive.enter.hello.match_id.is_some() {
+            let words = "RK-GATE-166: whoever looks for a match names a game and no match";
+            return Err(malformed(words.to_owned()));
+        }
+        let long = |(name, value): &(String, String)| name.len().max(value.len()) > MAX_PROPERTY;
+        if properties.len() > MAX_PROPERTIES || properties.iter().any(long) {
+            return Err(malformed(format!(
+                "RK-GATE-167: at most {MAX_PROPERTIES} properties, of at most {MAX_PROPERTY} bytes \
+                 each"
+            )));
+        }
+        Ok(Self { properties, create, ..Self::arriving(PROTOCOL_6, arrive) })
+    }
 }
 
 /// Checks the first message of a connection and opens or resumes the session it asks for. `number`
@@ -132,7 +169,8 @@ async fn admit(
     first: First,
     pending: Option<PendingGuard>,
 ) -> Result<Visit, Dismissal> {
-    let First { version, enter: Enter { hello, game, stood }, heard, redirects } = first;
+    let First { version, enter, heard, redirects, properties, create } = first;
+    let Enter { hello, game, stood } = enter;
     check_form(version, hello.protocol, game.as_deref())?;
     let mut shown = check(edge, &hello)?;
     // No stranger any more: while all wait for a recovery, others can still knock.
@@ -144,15 +182,31 @@ async fn admit(
     } else {
         None
     };
-    let wanted = Wanted { match_id: shown.wanted, game: game.as_deref() };
-    let door = locate(edge, connection, wanted, redirects).await?;
-    check_match(edge, &door.info(), game.as_deref(), stood.as_ref()).await?;
-    // Its client may have come over another connection meanwhile: this one must not drive it out.
-    if connection.is_closed() {
-        let words = "RK-GATE-162: the connection ended before its hello was answered";
-        return Err(Refusal::new(RefuseCode::Unavailable, words).into());
-    }
-    let (place, opened) = open(edge, (connection, number), &*door, &hello, &shown).await?;
+    let wanted = Wanted {
+        match_id: shown.wanted,
+        game: game.as_deref(),
+        properties: &properties,
+        create: create && hello.role == Role::Player,
+    };
+    let mut tries = LOBBY_TRIES;
+    let (door, (place, opened)) = loop {
+        let door = locate(edge, connection, wanted, redirects).await?;
+        check_match(edge, &door.info(), game.as_deref(), stood.as_ref()).await?;
+        // Its client may have come over another connection meanwhile: this one must not drive it
+        // out.
+        if connection.is_closed() {
+            let words = "RK-GATE-162: the connection ended before its hello was answered";
+            return Err(Refusal::new(RefuseCode::Unavailable, words).into());
+        }
+        match open(edge, (connection, number), &*door, &hello, &shown).await {
+            Ok(opened) => break (door, opened),
+            // Another client was faster: who looks for a match gets the next one.
+            Err(why) if why.code == RefuseCode::Full && wanted.is_lobby() && tries > 0 => {
+                tries -= 1;
+            }
+            Err(why) => return Err(why.into()),
+        }
+    };
     let info = door.info();
     let lost = lost(&*door, &info, stood.as_ref(), opened.resumed);
     if let Some(lost) = lost {
@@ -176,7 +230,7 @@ fn told_until(heard: Option<Heard>, lost: Option<Lost>, tick: Tick) -> Heard {
 pub(super) fn check_form(version: u16, said: u16, game: Option<&str>) -> Result<(), Refusal> {
     if said != version {
         let words = format!(
-            "RK-GATE-043: this node speaks protocols {PROTOCOL} to {PROTOCOL_5}, each with its own \
+            "RK-GATE-043: this node speaks protocols {PROTOCOL} to {PROTOCOL_6}, each with its own \
              first message; you speak {said}"
         );
         return Err(Refusal::new(RefuseCode::Protocol, words));

@@ -1,6 +1,7 @@
 //! What a game says of itself: the [`Game`] trait, and the builder that collects its parts.
 //! What it says of space stands in [`space`].
 
+mod shows;
 mod space;
 
 use std::any::{Any, TypeId};

@@ -1,15 +1,18 @@
 //! The networked part of a world: its schema, extracting it, and reading it typed.
 
+mod fit;
+
 use rekindle_schema::net::{NetComponent, NetEntity, NetField, NetSchema, NetView};
 use rekindle_schema::{PlayerId, Tick};
 
+pub use self::fit::Fit;
 pub use rekindle_schema::net::FieldKind;
 
 use crate::ecs::registry::Registry;
 use crate::ecs::world::World;
 use crate::game::players::Players;
 use crate::storage::column::{PAGE, bits};
-use crate::value::component::{Component, NetFieldDef};
+use crate::value::component::{Component, NetFieldDef, Resource};
 
 /// Networked components of a game: (index, number of fields), in schema order.
 pub(crate) fn networked(registry: &Registry) -> Vec<(usize, usize)> {
@@ -179,6 +182,12 @@ impl<'a> View<'a> {
     /// The entity that a player steers.
     pub fn avatar(&self, player: PlayerId) -> Option<ViewEntity<'a>> {
         self.entity(self.view.avatar(player)?)
+    }
+
+    /// A resource that the game [shows](crate::GameBuilder::shows): networked fields quantised, the
+    /// others at their defaults. `None` before the first tick, and if the game shows none.
+    pub fn resource<T: Resource + Component>(&self) -> Option<T> {
+        self.entities().find_map(|entity| entity.get::<T>())
     }
 
     fn at(&self, index: usize) -> ViewEntity<'a> {

@@ -82,6 +82,21 @@ impl<G: Game> Typed<G> {
         Ok(config)
     }
 
+    /// The configuration of a match, as a client's welcome has it.
+    ///
+    /// ```
+    /// use rekindle_sim::doc_game::Duel;
+    /// use rekindle_sim::{GameType as _, Typed};
+    ///
+    /// let game = Typed::<Duel>::new()?;
+    /// let bytes = game.config_from_json(r#"{"goal": 9}"#)?;
+    /// assert_eq!((game.settings(&bytes)?.goal, game.settings(b"")?.goal), (9, 50));
+    /// # Ok::<(), rekindle_sim::SimError>(())
+    /// ```
+    pub fn settings(&self, bytes: &[u8]) -> Result<Arc<G::Config>, SimError> {
+        Ok(Arc::clone(&self.config(bytes)?.config))
+    }
+
     /// As [`GameType::create`], with the type kept.
     pub fn create(&self, config: &[u8], seed: u64) -> Result<Match<G>, SimError> {
         self.create_at(config, seed, G::TICK_RATE)

@@ -1,9 +1,10 @@
 //! What can be stored in a world: components, resources, events. All three are derived.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 
 use rekindle_schema::net::FieldKind;
+use rekindle_schema::{PlayerId, SessionId, Tick};
 
 use crate::value::Value;
 use crate::value::entity::Entity;
@@ -171,8 +172,9 @@ pub trait Event: Stored {}
 /// A field type that can be networked. Called by derived code.
 #[diagnostic::on_unimplemented(
     message = "a field of type `{Self}` cannot be networked",
-    note = "networked are `f32`, `bool`, `u8` to `u64`, and enums without fields that derive \
-        `rekindle_sim::Value`"
+    note = "networked are `f32`, `bool`, `u8` to `u64`, enums without fields that derive \
+        `rekindle_sim::Value`, `PlayerId` and `Tick` with `bits = 33` to `64`, and lists of the \
+        others with `list = 8`"
 )]
 pub trait Quantised: Value {
     /// The fewest bits that tell apart all values that must be: an enum's variants.
@@ -221,3 +223,114 @@ macro_rules! unsigned {
 }
 
 unsigned!(u8, u16, u32, u64);
+
+/// A field type that can be networked in two columns: `#[net(bits = 33..=64)]`. Called by derived
+/// code.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` has no more than 32 bits",
+    note = "`bits = 33` to `64` is for `u64`, `PlayerId`, `SessionId` and `Tick`"
+)]
+pub trait Wide: Value {
+    /// The value as a number.
+    fn to_wide(&self) -> u64;
+    /// The value of a number.
+    fn from_wide(number: u64) -> Self;
+}
+
+impl Wide for u64 {
+    fn to_wide(&self) -> u64 {
+        *self
+    }
+    fn from_wide(number: u64) -> Self {
+        number
+    }
+}
+
+macro_rules! wide {
+    ($($type:ident),*) => {$(
+        impl Wide for $type {
+            fn to_wide(&self) -> u64 {
+                self.0
+            }
+            fn from_wide(number: u64) -> Self {
+                Self(number)
+            }
+        }
+    )*};
+}
+
+wide!(PlayerId, SessionId, Tick);
+
+/// The low and the high half of a number, clamped to what the kind of the high one can hold. Called
+/// by derived code.
+pub fn wide_to_quanta<T: Wide>(value: &T, high: FieldKind) -> [u32; 2] {
+    let number = value.to_wide();
+    let most = u64::from(high.max_quantum());
+    if number >> 32 > most {
+        return [u32::MAX, high.max_quantum()];
+    }
+    [number as u32, (number >> 32) as u32]
+}
+
+/// A field type of which snapshots can carry the first few elements: `#[net(list = 8, ...)]`.
+/// Called by derived code.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` is no list that can be networked",
+    note = "`list` is for a `Vec`, a `VecDeque` or an array of `f32`, `bool`, `u8` to `u64` or \
+        enums without fields"
+)]
+pub trait Listed: Value {
+    /// What it is a list of.
+    type Element: Quantised;
+    /// Its elements in order.
+    fn elements(&self) -> impl ExactSizeIterator<Item = &Self::Element>;
+    /// A list of these. An array has defaults behind them.
+    fn of(elements: impl Iterator<Item = Self::Element>) -> Self;
+}
+
+macro_rules! listed {
+    ($($list:ident),*) => {$(
+        impl<T: Quantised> Listed for $list<T> {
+            type Element = T;
+            fn elements(&self) -> impl ExactSizeIterator<Item = &T> {
+                self.iter()
+            }
+            fn of(elements: impl Iterator<Item = T>) -> Self {
+                elements.collect()
+            }
+        }
+    )*};
+}
+
+listed!(Vec, VecDeque);
+
+impl<T: Quantised, const N: usize> Listed for [T; N] {
+    type Element = T;
+    fn elements(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.iter()
+    }
+    fn of(elements: impl Iterator<Item = T>) -> Self {
+        let mut all = Self::initial();
+        all.iter_mut().zip(elements).for_each(|(place, element)| *place = element);
+        all
+    }
+}
+
+/// Writes how many elements there are, then the elements; those that do not fit are left out.
+/// `quanta` has one place for each column. Called by derived code.
+pub fn list_to_quanta<T: Listed>(list: &T, kind: FieldKind, quanta: &mut [u32]) {
+    let Some((len, places)) = quanta.split_first_mut() else { return };
+    let elements = list.elements();
+    *len = elements.len().min(places.len()) as u32;
+    places.fill(0);
+    for (place, element) in places.iter_mut().zip(elements) {
+        *place = element.to_quantum(kind);
+    }
+}
+
+/// What [`list_to_quanta`] wrote. Called by derived code.
+pub fn list_from_quanta<T: Listed>(kind: FieldKind, quanta: &[u32]) -> T {
+    let Some((len, places)) = quanta.split_first() else { return T::of(std::iter::empty()) };
+    let there = places.iter().take(*len as usize);
+    T::of(there.map(|quantum| T::Element::from_quantum(*quantum, kind)))
+}

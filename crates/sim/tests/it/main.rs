@@ -3,6 +3,7 @@
 
 mod bodies;
 mod book;
+mod columns;
 mod decode;
 mod documents;
 mod entity_states;

@@ -62,7 +62,7 @@ impl Trust {
 
 /// How a client speaks QUIC with a node that `trust` describes, for tools that do so by hand.
 pub fn config(trust: &Trust) -> Result<quinn::ClientConfig, SetupError> {
-    config_of(trust, &[wire::ALPN_5, wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN])
+    config_of(trust, &wire::ALPNS)
 }
 
 /// The same with HTTP/3, on which WebTransport stands.

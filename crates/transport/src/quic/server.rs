@@ -75,8 +75,7 @@ pub(crate) fn configs(
         .map_err(|error| SetupError::Tls(error.to_string()))?
         .with_no_client_auth()
         .with_cert_resolver(setup.certificates);
-    let native = [wire::ALPN_5, wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN];
-    let spoken = native.into_iter().chain([webtransport::ALPN]);
+    let spoken = wire::ALPNS.into_iter().chain([webtransport::ALPN]);
     tls.alpn_protocols = spoken.map(<[u8]>::to_vec).collect();
     // Clients reconnect after the node died: what was resumable in the old process means nothing to
     // the new one.
