@@ -35,6 +35,7 @@ pub(crate) mod start;
 mod stats;
 mod store;
 mod ticket;
+mod values;
 mod watch;
 mod why;
 mod wish;
@@ -129,6 +130,9 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
         Some(Command::Match { command: MatchCommand::Pins }) => pins::list(context),
         Some(Command::Match { command: MatchCommand::Stats { prefix } }) => {
             stats::run(context, &prefix)
+        }
+        Some(Command::Match { command: MatchCommand::Values { prefix } }) => {
+            values::run(context, &prefix)
         }
         Some(Command::Match { command }) => matches::run(context, command),
         Some(Command::Doc { command }) => doc::run(context, command),

@@ -30,6 +30,7 @@ use rekindle_admin::events::{EventNews, FollowEvents};
 use rekindle_admin::profile::ProfileView;
 use rekindle_admin::server;
 use rekindle_admin::stats::MatchStats;
+use rekindle_admin::values::MatchValues;
 use rekindle_admin::who::Who;
 use rekindle_schema::{JobId, MatchId};
 use rekindle_sim::documents::{wire as documents, words};
@@ -50,7 +51,8 @@ use crate::node::operator::STOP_ACTION;
 use crate::node::{ControlError, Serving, descriptors, tickets, wishes};
 use crate::{clock, inspect, text};
 pub(crate) use views::{
-    match_stats, new_match, ticket_wanted, ticket_words, wanted, wish_action, wished,
+    NamedViews, match_stats, match_values, new_match, ticket_wanted, ticket_words, wanted,
+    wish_action, wished,
 };
 
 /// For how many seconds the tickets of a new match are good, if nobody says otherwise.
@@ -247,6 +249,10 @@ impl Control for Operated {
 
     fn match_stats(&self, id: String) -> Answer<'_, MatchStats> {
         async move { watching::stats(&self.node, match_id(&id)?).await.map_err(refused) }.boxed()
+    }
+
+    fn match_values(&self, id: String) -> Answer<'_, MatchValues> {
+        async move { watching::values(&self.node, match_id(&id)?).await.map_err(refused) }.boxed()
     }
 
     fn events(&self, wanted: FollowEvents) -> Answer<'_, BoxStream<'static, EventNews>> {

@@ -251,6 +251,7 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
         "matches that went on with another build: equal, accepted, rewound",
     ),
     (Counter, "rekindle_quarantined_total", "inputs left out because they made a system panic"),
+    (Counter, "rekindle_broken_validations_total", "validations of games that did not hold"),
     (Counter, "rekindle_parked_total", "matches that could not be continued"),
     (
         Gauge,

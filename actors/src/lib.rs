@@ -44,6 +44,7 @@
 //! | `rekindle_hash_mismatches_total` | counter | recoveries whose replay computed something else |
 //! | `rekindle_build_changes_total{grounds}` | counter | matches that went on with another build |
 //! | `rekindle_quarantined_total` | counter | contributions left out because they make a system panic |
+//! | `rekindle_broken_validations_total` | counter | validations of games that did not hold |
 //! | `rekindle_parked_total` | counter | matches parked by this process |
 //! | `rekindle_match_restarts_total` | counter | match actors started again |
 //! | `rekindle_matches_moved_total` | counter | matches that went on at another node |

@@ -31,6 +31,7 @@ pub(crate) struct Meters {
     /// By grounds: equal, accepted, rewound.
     pub(crate) build_changes: [Counter; 3],
     pub(crate) quarantined: Counter,
+    pub(crate) broken: Counter,
     pub(crate) parked: Counter,
     pub(crate) restarts: Counter,
     pub(crate) moved: Counter,
@@ -85,6 +86,7 @@ impl Meters {
             build_changes: ["equal", "accepted", "rewound"]
                 .map(|grounds| counter!("rekindle_build_changes_total", "grounds" => grounds)),
             quarantined: counter!("rekindle_quarantined_total"),
+            broken: counter!("rekindle_broken_validations_total"),
             parked: counter!("rekindle_parked_total"),
             restarts: counter!("rekindle_match_restarts_total"),
             moved: counter!("rekindle_matches_moved_total"),

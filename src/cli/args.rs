@@ -588,6 +588,13 @@ pub enum MatchCommand {
         #[arg(value_name = "MATCH")]
         prefix: String,
     },
+    /// Prints the values that its game declares under names, and whether what must hold does: from
+    /// the running node, or from the store.
+    Values {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+    },
     /// Says which node of the cluster has a match, and where players reach it.
     Where {
         /// A unique prefix of its id.

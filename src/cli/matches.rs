@@ -71,6 +71,7 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
             }
             // They ask the store, not a node.
             MatchCommand::Stats { .. }
+            | MatchCommand::Values { .. }
             | MatchCommand::Pin(_)
             | MatchCommand::Unpin { .. }
             | MatchCommand::Pins => {}

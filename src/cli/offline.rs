@@ -286,11 +286,12 @@ fn tell_replayed(
     doubts: &Replayed,
     shown: &Shown,
 ) -> Result<(), Failure> {
-    let Shown { tick, hash, state, .. } = shown;
+    let Shown { tick, hash, state, values, validations, .. } = shown;
     let value = json!({
         "match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash,
         "recorded": recorded, "beats": doubts.beats,
         "differs": doubts.first.map(|mismatch| mismatch.to_string()), "state": state,
+        "values": values, "validations": validations,
     });
     let mut lines = if in_full {
         let pretty = serde_json::to_string_pretty(&state)?;
@@ -306,6 +307,7 @@ fn tell_replayed(
              {compared} compared",
             lease.match_id, lease.spec.game
         ));
+        lines.extend(super::values::words(values, validations));
         if !in_full {
             lines.push(shown::hint(state));
         }

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use rekindle_admin::values::{ValidationStands, ValueStands};
 use rekindle_schema::{PlayerId, Tick};
 use rekindle_sim::Simulation;
 use serde_json::Value as Json;
 
+use crate::control::NamedViews;
 use crate::inspect::resim::Moment;
 use crate::text::counted;
 
@@ -21,6 +23,10 @@ pub(super) struct Shown {
     pub(super) hash: String,
     /// Every value: see [`Simulation::describe`].
     pub(super) state: Json,
+    /// What the game declares under names.
+    pub(super) values: Vec<ValueStands>,
+    /// What must hold, and whether it does.
+    pub(super) validations: Vec<ValidationStands>,
     players: Vec<PlayerId>,
     /// How many events of each type came behind the tick at which the replay began, and that tick.
     events: (BTreeMap<String, usize>, Tick),
@@ -29,8 +35,9 @@ pub(super) struct Shown {
 impl Shown {
     fn of(sim: &dyn Simulation, events: (BTreeMap<String, usize>, Tick)) -> Self {
         let players = sim.sessions().iter().map(|session| session.player).collect();
-        let hash = sim.state_hash().to_string();
-        Self { tick: sim.tick(), hash, state: sim.describe(), players, events }
+        let (tick, hash, state) = (sim.tick(), sim.state_hash().to_string(), sim.describe());
+        let (values, validations) = NamedViews::of(sim).stand();
+        Self { tick, hash, state, values, validations, players, events }
     }
 
     /// The world in a few lines: players, entities by component, resources, events.
@@ -132,6 +139,8 @@ mod tests {
                     entity(json!({"Body": {}, "Name": {}})), entity(json!({"Body": {}})),
                 ],
             }),
+            values: Vec::new(),
+            validations: Vec::new(),
             players: (1..=18).map(PlayerId).collect(),
             events: (BTreeMap::from([("kill".to_owned(), 2), ("hit".to_owned(), 5)]), Tick(3)),
         };

@@ -2,6 +2,9 @@
 //! node, or from the store if none runs.
 
 use rekindle_admin::stats::{MatchStats, StatisticStands, TallyStands};
+use rekindle_schema::{MatchId, Tick};
+use rekindle_sim::Simulation;
+use serde::de::DeserializeOwned;
 
 use super::context::{Context, block_on};
 use super::matches;
@@ -13,34 +16,42 @@ use crate::inspect::stats::{StatsError, stored};
 use crate::node::card::NodeCard;
 
 pub(super) fn run(context: &Context, prefix: &str) -> Result<Exit, Failure> {
-    let node_runs =
-        context.common.admin.is_some() || NodeCard::running(&context.config.data_dir).is_some();
-    let stats = if node_runs {
-        let node = context.node()?;
-        block_on(async {
-            let found = matches::find(&node, Some(prefix)).await?;
-            let path = format!("/v1/matches/{}/stats", found.id);
-            node.get(&path).await.map_err(matches::explain)
-        })?
-    } else {
-        from_store(context, prefix)?
-    };
+    let stats = of_match(context, prefix, "stats", |sim| sim.statistics(), match_stats)?;
     context.answer(&stats, || words(&stats))?;
     Ok(Exit::Done)
 }
 
-fn from_store(context: &Context, prefix: &str) -> Result<MatchStats, Failure> {
+/// What is said of a match under `/v1/matches/{id}/` and this last part of the path: by the running
+/// node, or if none runs, of what `read` finds in the world that the store leads to.
+pub(super) fn of_match<R, T: DeserializeOwned>(
+    context: &Context,
+    prefix: &str,
+    part: &str,
+    read: impl FnOnce(&dyn Simulation) -> R,
+    say: impl FnOnce((MatchId, String), Tick, &str, R) -> T,
+) -> Result<T, Failure> {
+    let node_runs =
+        context.common.admin.is_some() || NodeCard::running(&context.config.data_dir).is_some();
+    if node_runs {
+        let node = context.node()?;
+        return block_on(async {
+            let found = matches::find(&node, Some(prefix)).await?;
+            let path = format!("/v1/matches/{}/{part}", found.id);
+            node.get(&path).await.map_err(matches::explain)
+        });
+    }
     let reading = Reading::of(&context.config.store)?;
     reading.named(block_on(async {
         let store = reading.store().await?;
         let row = find(&store, prefix).await?;
         let game = context.games.get(&row.spec.game)?;
-        let (tick, found) = stored(&store, &row, &*game).await.map_err(|error| match error {
+        let found = stored(&store, &row, &*game, read).await;
+        let (tick, found) = found.map_err(|error| match error {
             StatsError::History(error) => Failure::from(error),
             StatsError::Sim(error) => error.into(),
             StatsError::Record(error) => error.into(),
         })?;
-        Ok(match_stats((row.match_id, row.spec.game), tick, "store", found))
+        Ok(say((row.match_id, row.spec.game), tick, "store", found))
     }))
 }
 

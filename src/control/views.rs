@@ -9,6 +9,7 @@ use rekindle_admin::api::{
 };
 use rekindle_admin::cluster::{MoveEntry, NodeWanted, NodeWished, RebalanceView, ShareEntry};
 use rekindle_admin::stats::{MatchStats, PlayerStands, StatisticStands, TallyStands};
+use rekindle_admin::values::{MatchValues, ValidationStands, ValueStands};
 use rekindle_gateway::ClientLine;
 use rekindle_gateway::keys::fingerprint;
 use rekindle_schema::job::{Job, JobState};
@@ -18,7 +19,9 @@ use rekindle_schema::wire::Role;
 use rekindle_schema::wish::Wanted;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
 use rekindle_sim::documents::wire::{Outcome, Reply};
-use rekindle_sim::{PlayerTally, Properties, StatisticView, Tally};
+use rekindle_sim::{
+    IfBroken, PlayerTally, Properties, Simulation, StatisticView, Tally, ValidationView, ValueView,
+};
 use serde_json::Value as Json;
 
 use crate::hex;
@@ -351,6 +354,51 @@ pub(crate) fn match_stats(
     });
     let (id, source) = (id.to_string(), source.to_owned());
     MatchStats { id, game, tick: tick.0, source, statistics: statistics.collect() }
+}
+
+/// What the game of a match declares under names.
+pub(crate) struct NamedViews {
+    values: Vec<ValueView>,
+    validations: Vec<ValidationView>,
+}
+
+impl NamedViews {
+    /// Those of a world as it stands.
+    pub(crate) fn of(sim: &dyn Simulation) -> Self {
+        Self { values: sim.values(), validations: sim.validations() }
+    }
+
+    /// As JSON knows them.
+    pub(crate) fn stand(self) -> (Vec<ValueStands>, Vec<ValidationStands>) {
+        let value = |ValueView { name, value }: ValueView| match value {
+            Ok(value) => ValueStands { name, value, problem: None },
+            Err(problem) => ValueStands { name, value: Json::Null, problem: Some(problem) },
+        };
+        let validation = |found: ValidationView| ValidationStands {
+            name: found.name,
+            every: found.every,
+            if_broken: match found.if_broken {
+                IfBroken::Warn => "warn".to_owned(),
+                IfBroken::Stop => "stop".to_owned(),
+            },
+            holds: found.problem.is_none(),
+            problem: found.problem,
+        };
+        let values = self.values.into_iter().map(value).collect();
+        (values, self.validations.into_iter().map(validation).collect())
+    }
+}
+
+/// Values of a match, after this tick.
+pub(crate) fn match_values(
+    (id, game): (MatchId, String),
+    tick: Tick,
+    source: &str,
+    found: NamedViews,
+) -> MatchValues {
+    let (values, validations) = found.stand();
+    let (id, source) = (id.to_string(), source.to_owned());
+    MatchValues { id, game, tick: tick.0, source, values, validations }
 }
 
 fn player_tally(found: PlayerTally) -> PlayerStands {

@@ -1,28 +1,45 @@
-//! What operators look into while matches go on: statistics, and events as they come.
+//! What operators look into while matches go on: statistics, values, and events as they come.
 
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use rekindle_admin::events::{EventNews, FollowEvents};
 use rekindle_admin::stats::MatchStats;
+use rekindle_admin::values::MatchValues;
 use rekindle_door::MatchDoor as _;
-use rekindle_schema::{MatchId, PlayerId};
+use rekindle_schema::{MatchId, PlayerId, Tick};
+use rekindle_sim::Simulation;
 
-use super::views;
+use super::views::{self, NamedViews};
 use crate::inspect::events::{Follow, Wanted};
 use crate::inspect::stats::stored;
 use crate::inspect::tail::Which;
 use crate::node::{ControlError, Serving};
 
-/// The statistics of a match: of one that runs here as its world has them, of another one as the
-/// store has them.
+/// The statistics of a match.
 pub(super) async fn stats(node: &Serving, id: MatchId) -> Result<MatchStats, ControlError> {
+    let (game, tick, source, found) = world_of(node, id, |sim| sim.statistics()).await?;
+    Ok(views::match_stats((id, game), tick, source, found))
+}
+
+/// What the game of a match declares under names.
+pub(super) async fn values(node: &Serving, id: MatchId) -> Result<MatchValues, ControlError> {
+    let (game, tick, source, found) = world_of(node, id, NamedViews::of).await?;
+    Ok(views::match_values((id, game), tick, source, found))
+}
+
+/// What `read` says of the world of a match, with its game, the tick after which it stands so, and
+/// where it is from: of a match that runs here its own world, of another one that of the store.
+async fn world_of<R: Send + 'static>(
+    node: &Serving,
+    id: MatchId,
+    read: fn(&dyn Simulation) -> R,
+) -> Result<(String, Tick, &'static str, R), ControlError> {
     let parts = node.parts();
     if let Some(here) = parts.host.find(id)
-        && let Some((found, tick)) = here.read(|sim| sim.statistics()).await
+        && let Some((found, tick)) = here.read(read).await
     {
-        let game = here.info().game;
-        return Ok(views::match_stats((id, game), tick, "memory", found));
+        return Ok((here.info().game, tick, "memory", found));
     }
     let row = parts.store.leases.get(id).await?;
     let row = row.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
@@ -33,9 +50,9 @@ pub(super) async fn stats(node: &Serving, id: MatchId) -> Result<MatchStats, Con
     })?;
     let (store, runtime) = (parts.store.clone(), tokio::runtime::Handle::current());
     // It makes ticks: not on a thread that matches, or their connections, need.
-    let made = tokio::task::spawn_blocking(move || runtime.block_on(stored(&store, &row, &*game)));
-    match made.await {
-        Ok(Ok((tick, found))) => Ok(views::match_stats((id, name), tick, "store", found)),
+    let work = move || runtime.block_on(stored(&store, &row, &*game, read));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok((tick, found))) => Ok((name, tick, "store", found)),
         Ok(Err(error)) => Err(ControlError::Failed(error.to_string())),
         Err(error) => Err(ControlError::Failed(error.to_string())),
     }

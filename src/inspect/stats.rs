@@ -1,9 +1,10 @@
-//! Statistics of a match out of the store: its newest usable checkpoint, and the ticks behind it
-//! made again. For matches that do not run here: ended ones, and those of other nodes.
+//! The world of a match out of the store, for its statistics and values: its newest usable
+//! checkpoint, and the ticks behind it made again. For matches that do not run here: ended ones, and
+//! those of other nodes.
 
 use rekindle_schema::Tick;
 use rekindle_schema::lease::MatchLease;
-use rekindle_sim::{GameType, SimError, StatisticView};
+use rekindle_sim::{GameType, SimError, Simulation};
 use rekindle_store::Store;
 use rekindle_store::history::{self, HistoryError, LoadOptions};
 
@@ -23,13 +24,14 @@ pub enum StatsError {
     Record(#[from] ResimError),
 }
 
-/// The statistics of a match as they stand in the store, and the tick after which they do. Makes
-/// ticks in this thread, as many as a recovery would.
-pub async fn stored(
+/// What `read` says of the world of a match as it stands in the store, and the tick after which it
+/// does. Makes ticks in this thread, as many as a recovery would.
+pub async fn stored<R>(
     store: &Store,
     row: &MatchLease,
     game: &dyn GameType,
-) -> Result<(Tick, Vec<StatisticView>), StatsError> {
+    read: impl FnOnce(&dyn Simulation) -> R,
+) -> Result<(Tick, R), StatsError> {
     let history = history::load(store, row, &LoadOptions::default()).await?;
     let sim = match &history.checkpoint {
         Some((_, state)) => game.restore(state)?,
@@ -38,5 +40,5 @@ pub async fn stored(
     let from = sim.tick();
     let behind = history.frames.into_iter().filter(|frame| frame.header.last_tick > from);
     let sim = resim::run(sim, row.match_id, &behind.collect::<Vec<_>>(), |_| true)?;
-    Ok((sim.tick(), sim.statistics()))
+    Ok((sim.tick(), read(&*sim)))
 }

@@ -85,8 +85,17 @@ fn events_are_found_by_type_player_and_tick_while_a_node_runs_and_afterwards() {
     assert_eq!((&stats["source"], &marks["name"]), (&"store".into(), &"marks".into()));
     assert_eq!(marks["total"], json!({ "count": 9, "sum": 9, "min": 1, "max": 1 }));
     assert_eq!(marks["players"].as_array().unwrap().len(), 2);
+    // Values by name likewise, and of any tick by a replay.
+    let values = rekindle(dir, &["match", "values", &id, "--json"]).expect(0).json();
+    let by_mark = json!({ "name": "cells_by_mark", "value": { "1": 5, "2": 4 } });
+    assert_eq!((&values["source"], &values["values"]), (&"store".into(), &json!([by_mark])));
+    let words = rekindle(dir, &["match", "values", &id]).expect(0).stdout;
+    assert!(words.contains(r#"cells_by_mark"#) && words.contains(r#"{"1":5,"2":4}"#), "{words}");
+    let before = rekindle(dir, &["replay", &id, "--to", "1", "--json"]).expect(0).json();
+    assert_eq!(before["values"][0]["value"], json!({ "0": 9 }), "{before}");
     assert_eq!(node.terminate(), 0);
     assert_eq!(rekindle(dir, &["match", "stats", &id, "--json"]).expect(0).json(), stats);
+    assert_eq!(rekindle(dir, &["match", "values", &id, "--json"]).expect(0).json(), values);
     assert_eq!(lines(dir, &["events", &id]), all);
     let words = rekindle(dir, &["events", &id]).expect(0).stdout;
     assert!(words.contains(r#" put {"place":"#), "{words}");

@@ -4,7 +4,7 @@
 //! traffic does not come through its mailbox: it waits in the match's
 //! [`Ingress`](crate::core::Ingress), which is bounded. No handler awaits anything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,6 +109,8 @@ pub(crate) struct MatchState {
     /// Set after a long pause: nothing is published before this tick is durable, whatever the
     /// output mode.
     pub(super) unverified: Option<Tick>,
+    /// When the log last said of a validation that it does not hold.
+    pub(super) warned: BTreeMap<String, Tick>,
     /// Who wants the match to stop behind the tick that comes next, to hand it over.
     pub(super) leaving: Option<oneshot::Sender<Result<Cut, String>>>,
     pub(super) me: ActorRef<MatchMsg>,
@@ -147,6 +149,7 @@ impl Actor for MatchActor {
             interval,
             pending: VecDeque::new(),
             unverified: None,
+            warned: BTreeMap::new(),
             leaving: None,
             me,
         };

@@ -6,10 +6,12 @@
 //! counted, and no tick is ever skipped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rekindle_door::{CommandDone, TickFrame};
+use rekindle_schema::Tick;
 use rekindle_schema::record::{Decision, LeaveReason, Step};
-use rekindle_sim::SimError;
+use rekindle_sim::{Broken, SimError};
 use tokio::time::Instant;
 
 use super::actor::{MatchState, Mode, Pending};
@@ -22,6 +24,8 @@ use crate::recovery::poison::{Contribution, Outcome};
 
 /// Quarantined inputs in one session after which the session is removed.
 const STRIKES: u32 = 3;
+/// How long a validation that does not hold is not told again.
+const QUIET: Duration = Duration::from_mins(1);
 
 impl MatchState {
     pub(super) fn on_tick(&mut self, wake: Wake) {
@@ -114,6 +118,7 @@ impl MatchState {
         self.cell.supervision.end_making();
         match made {
             Ok(output) => {
+                self.note_broken(tick, &output.broken);
                 let stop = self.cell.supervision.take_stop();
                 let advanced =
                     self.core.finish(step, output, Vec::new(), stop, self.cell.subscribers.any());
@@ -130,6 +135,24 @@ impl MatchState {
                 self.core.measure(None);
                 self.poisoned(step, arrived, &error);
             }
+        }
+    }
+
+    /// Counts the validations that do not hold and says so, each at most once in [`QUIET`]: one that
+    /// stays broken is checked again and again.
+    fn note_broken(&mut self, tick: Tick, broken: &[Broken]) {
+        let quiet = (QUIET.as_secs_f64() / self.cell.period.as_secs_f64()).ceil() as u64;
+        for Broken { validation, problem } in broken {
+            self.host.meters.broken.increment(1);
+            let last = self.warned.get(validation);
+            if last.is_some_and(|last| tick.0 < last.0.saturating_add(quiet)) {
+                continue;
+            }
+            self.warned.insert(validation.clone(), tick);
+            tracing::warn!(
+                code = "RK-HOST-080", match_id = %self.cell.match_id, %tick, validation,
+                "a validation of the game does not hold: {problem}"
+            );
         }
     }
 
@@ -216,8 +239,14 @@ impl MatchState {
     }
 
     /// The world is lost. The match stands still until it is rebuilt from the store without what
-    /// triggers the panic.
+    /// triggers the panic; if it is the game that stops it, until all that was made is durable.
     fn poisoned(&mut self, step: Step, arrived: Vec<Instant>, error: &SimError) {
+        if let SimError::Broken { .. } = error {
+            self.host.meters.broken.increment(1);
+            self.host.stop_behind(Arc::clone(&self.cell), error.to_string());
+            self.set_mode(Mode::Poisoned { step: Box::new(step), arrived, since: Instant::now() });
+            return;
+        }
         tracing::error!(
             code = "RK-HOST-022", match_id = %self.cell.match_id, tick = %step.tick, %error,
             "tick failed; looking for its cause"
@@ -232,7 +261,12 @@ impl MatchState {
         let (poisoned, arrived, since) = (std::mem::take(step), std::mem::take(arrived), *since);
         let fixed = match outcome {
             Outcome::Fixed(fixed) => fixed,
-            Outcome::Hopeless(report) => return self.park(report),
+            Outcome::Hopeless(report) => {
+                // The message that says so may still be on its way.
+                let durable = self.cell.books.subscribe().borrow().durable();
+                self.on_durable(durable);
+                return self.park(report);
+            }
         };
         let mut decisions = Vec::with_capacity(fixed.culprits.len());
         let mut refused = Vec::new();

@@ -36,6 +36,18 @@ impl Services {
         });
     }
 
+    /// The game stops a match at its next tick: answers the match with the report once all that it
+    /// has made is durable, and so can be published.
+    pub(crate) fn stop_behind(self: &Arc<Self>, cell: Arc<MatchCell>, report: String) {
+        self.spawn(async move {
+            let wanted = cell.tick();
+            let mut ledger = cell.books.subscribe();
+            // An error means that the journal ends, and the node with it.
+            let _ = ledger.wait_for(|ledger| ledger.durable().tick >= wanted).await;
+            cell.cast(MatchMsg::Repaired(Box::new(Outcome::Hopeless(report))));
+        });
+    }
+
     /// The world of `cell` after its last executed tick, from the store, once that tick is durable.
     pub(crate) async fn rebuild(
         self: &Arc<Self>,

@@ -19,6 +19,7 @@ use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use crate::events::{EventNews, FollowEvents};
 use crate::profile::ProfileView;
 use crate::stats::MatchStats;
+use crate::values::MatchValues;
 use crate::who::Who;
 
 /// Which kind of no it is; [`crate::server`] has an HTTP status for each.
@@ -86,6 +87,8 @@ pub trait Control: Send + Sync + 'static {
     fn profile_match(&self, id: String, seconds: u64) -> Answer<'_, ProfileView>;
     /// The statistics of a match, wherever it runs or ran.
     fn match_stats(&self, id: String) -> Answer<'_, MatchStats>;
+    /// What the game of a match declares under names, wherever it runs or ran.
+    fn match_values(&self, id: String) -> Answer<'_, MatchValues>;
     /// Events of matches of all nodes as they come. The stream is as slow as its reader; it ends
     /// when the one match that is asked for is over, or this node stops.
     fn events(&self, wanted: FollowEvents) -> Answer<'_, BoxStream<'static, EventNews>>;

@@ -21,4 +21,5 @@ mod listener;
 pub mod profile;
 pub mod server;
 pub mod stats;
+pub mod values;
 pub mod who;

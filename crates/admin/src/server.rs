@@ -35,6 +35,7 @@ use crate::events::FollowEvents;
 use crate::listener;
 use crate::profile::{self, ProfileMatch, ProfileView};
 use crate::stats::MatchStats;
+use crate::values::MatchValues;
 use crate::who::Who;
 
 /// Every path with what it answers: the index page and the router are made of the same list.
@@ -50,6 +51,7 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("GET", "/v1/matches/{id}/where", "which node has it: `rekindle match where`"),
     ("GET", "/v1/matches/{id}/profile", "what its ticks take: `rekindle match profile`"),
     ("GET", "/v1/matches/{id}/stats", "its statistics: `rekindle match stats`"),
+    ("GET", "/v1/matches/{id}/values", "its values by name: `rekindle match values`"),
     ("GET", "/v1/documents", "the kinds of document: `rekindle doc kinds`"),
     ("POST", "/v1/documents/{kind}/ask", "answers a question: `rekindle doc ls`"),
     ("POST", "/v1/documents/{kind}/call", "calls actions: `rekindle doc call`"),
@@ -197,6 +199,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/matches/{id}/stop", post(stop_match))
         .route("/v1/matches/{id}/resume", post(resume_match))
         .route("/v1/matches/{id}/stats", get(match_stats))
+        .route("/v1/matches/{id}/values", get(match_values))
         .route("/v1/events", get(follow_events))
         .route("/v1/documents", get(list_kinds))
         .route("/v1/documents/{kind}/ask", post(ask_documents))
@@ -388,6 +391,13 @@ async fn match_stats(
     Path(id): Path<String>,
 ) -> Result<Json<MatchStats>, Refused> {
     Ok(Json(admin.node.match_stats(id).await?))
+}
+
+async fn match_values(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<MatchValues>, Refused> {
+    Ok(Json(admin.node.match_values(id).await?))
 }
 
 async fn follow_events(

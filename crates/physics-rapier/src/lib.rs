@@ -7,7 +7,7 @@
 //! **All that rapier remembers is in the world**: bodies, colliders, islands, both phases of
 //! collision detection. It is the resource `Rapier`, so it stands in checkpoints, and a match
 //! that is restored goes on with the same bits; `tests/shadow.rs` restores one all the time. Rapier
-//! runs with `enhanced-determinism` and on one thread. It takes about 900 bytes for a body.
+//! runs with `enhanced-determinism` and on one thread. It takes about 500 to 900 bytes for a body.
 //!
 //! What the responses of a `Collider` mean here: `Slide` has neither
 //! friction nor bounce, `Bounce` gives back all, `Stop` has friction, `Pass` is a sensor. A body's

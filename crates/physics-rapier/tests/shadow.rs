@@ -180,3 +180,31 @@ fn a_damaged_state_is_refused() {
         assert!(game.restore(&bytes[..length]).is_err(), "cut to {length} bytes");
     }
 }
+
+/// A pit after 250 ticks, as the released form with tag 0x9001 has it.
+const STATE: &[u8] = include_bytes!("../../../schema/golden/state-rapier-1.bin");
+const STATE_HASH: &str = include_str!("golden/state-rapier-1.txt");
+
+#[test]
+fn the_golden_state_is_still_read_and_goes_on() {
+    let game = Typed::<Pit>::new().unwrap();
+    let mut made = game.restore(STATE).unwrap();
+    assert_eq!(format!("{}\n", made.state_hash()), STATE_HASH);
+    assert!(made.checkpoint() == STATE, "it is written as it was read");
+    assert_eq!((made.tick(), made.world().resource::<Rapier>().len()), (Tick(250), 40));
+    for tick in 251..=350 {
+        made.step(&Step { tick: Tick(tick), ..Step::default() }).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "writes the golden files: only for a new form, under a new name"]
+fn write_the_golden_files() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pit = Harness::<Pit>::new(11).run(250);
+    let state = pit.simulation().checkpoint();
+    std::fs::write(root.join("../../schema/golden/state-rapier-1.bin"), &state).unwrap();
+    std::fs::create_dir_all(root.join("tests/golden")).unwrap();
+    let hash = format!("{}\n", pit.simulation().state_hash());
+    std::fs::write(root.join("tests/golden/state-rapier-1.txt"), hash).unwrap();
+}

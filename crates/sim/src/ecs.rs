@@ -23,6 +23,7 @@ pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod template;
 pub(crate) mod validation;
+pub(crate) mod values;
 pub(crate) mod watch;
 pub(crate) mod workers;
 pub(crate) mod world;

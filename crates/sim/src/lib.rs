@@ -163,6 +163,10 @@
 //! node has some for its matches; what a world computes is the same with any number of them. See
 //! [`Workers`] and [`IntoSystems::budget`].
 //!
+//! **Values of the whole world** have names: [`GameBuilder::calculation`] and
+//! [`GameBuilder::aggregates`] declare them, [`World::value`] and `rekindle match values` read them.
+//! What must hold is a [`GameBuilder::validation`].
+//!
 //! **The game** is a type that implements [`Game`]: `build` registers all of the above, `setup`
 //! fills a new world, `join`, `leave` and `command` change it before the systems of a tick run,
 //! `bot` plays, `sketch` draws. The avatar of a player is set in [`Players`], a resource.
@@ -323,9 +327,10 @@ pub use ecs::states::of_entity::{EntityMachine, EntityTransitions};
 pub use ecs::states::of_match::{Machine, Transitions};
 pub use ecs::states::{EntityRefused, Refused, State, States, TransitionError, in_state};
 pub use ecs::stats::{PlayerTally, Statistic, StatisticView, Stats, Tally};
-pub use ecs::system::{Condition, SystemFunction, SystemParam};
+pub use ecs::system::{Calculation, Condition, SystemFunction, SystemParam};
 pub use ecs::template::Template;
 pub use ecs::validation::Rejected;
+pub use ecs::values::{Aggregates, Broken, IfBroken, ValidationView, ValueView};
 pub use ecs::watch::{StepPart, StepWatch};
 pub use ecs::workers::Workers;
 pub use ecs::world::World;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 12] = [
+const SHADOWED: [&str; 13] = [
     "custom",
     "zoo",
     "family",
@@ -19,6 +19,7 @@ const SHADOWED: [&str; 12] = [
     "stats",
     "bodies",
     "columns",
+    "values",
 ];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
@@ -69,7 +70,7 @@ fn stands_in(text: &str, name: &str) -> bool {
 /// Methods of the builder, declarations of systems, parameters and filters of systems, attributes.
 fn features() -> BTreeSet<String> {
     let mut features = BTreeSet::new();
-    for file in ["builder", "builder/shows", "builder/space"] {
+    for file in ["builder", "builder/shows", "builder/space", "builder/values"] {
         let builder = read(&format!("src/game/{file}.rs"));
         features.extend(names(block(&builder, "impl<G: Game> GameBuilder<G> {"), "    pub fn "));
     }
@@ -102,6 +103,8 @@ fn features() -> BTreeSet<String> {
     let of_query = block(&parallel, "impl<D: ParallelData, F: QueryFilter> Query<");
     features.extend(names(of_query, "    pub fn "));
     features.extend(machine_methods("of_match", "Machine"));
+    let values = read("src/ecs/values.rs");
+    features.extend(names(block(&values, "impl<'d, T: Component> Aggregates<"), "    pub fn "));
     let template = read("src/ecs/template.rs");
     features.extend(names(block(&template, "impl Template {"), "    pub fn "));
     let attributes = read("../derive/src/attributes.rs");
@@ -177,6 +180,8 @@ fn a_feature_that_no_game_uses_would_be_missed() {
         "EntityTransitions",
         "CustomMut",
         "insert_custom",
+        "validation",
+        "count_by",
     ] {
         assert!(features.contains(known), "{known} is not found: {features:?}");
     }

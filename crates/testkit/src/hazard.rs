@@ -5,8 +5,8 @@
 //! must name player, system and tick.
 
 use rekindle_sim::{
-    Component, Game, GameBuilder, Inputs, LeaveReason, PlayerId, Players, Query, Res, Stage, Time,
-    Value, World, value,
+    Component, Game, GameBuilder, IfBroken, Inputs, LeaveReason, PlayerId, Players, Query, Res,
+    Stage, Time, Value, World, value,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,10 @@ pub struct Hazards {
     pub panic_at: u64,
     /// In this tick system `tar_pit` does not return.
     pub hang_at: u64,
+    /// From this tick on validation `steady` does not hold, and warns.
+    pub warn_from: u64,
+    /// In this tick validation `whole` does not hold, and stops the match.
+    pub break_at: u64,
 }
 
 /// What a player does.
@@ -75,7 +79,9 @@ impl Game for Hazard {
     fn build(game: &mut GameBuilder<Self>) {
         game.component::<Walker>()
             .add_systems(Stage::Update, walk)
-            .add_systems(Stage::PostUpdate, (curse, tar_pit));
+            .add_systems(Stage::PostUpdate, (curse, tar_pit))
+            .validation("steady", 1, IfBroken::Warn, steady)
+            .validation("whole", 1, IfBroken::Stop, whole);
     }
 
     fn max_players(_: &Hazards) -> usize {
@@ -125,6 +131,15 @@ fn walk(inputs: Inputs<Hazard>, players: Res<Players>, mut walkers: Query<&mut W
 
 fn curse(time: Time, hazards: rekindle_sim::Const<Hazards>) {
     assert!(hazards.panic_at != time.tick.0, "tick {} is cursed", time.tick);
+}
+
+fn steady(time: Time, hazards: rekindle_sim::Const<Hazards>) -> Result<(), String> {
+    let from = hazards.warn_from;
+    if from == 0 || time.tick.0 < from { Ok(()) } else { Err(format!("shaky since {from}")) }
+}
+
+fn whole(time: Time, hazards: rekindle_sim::Const<Hazards>) -> Result<(), String> {
+    if hazards.break_at == time.tick.0 { Err("it is in two".to_owned()) } else { Ok(()) }
 }
 
 fn tar_pit(time: Time, hazards: rekindle_sim::Const<Hazards>) {

@@ -36,8 +36,8 @@ pub use config::Config;
 pub use rekindle_sim::geometry;
 use rekindle_sim::sketch::Sketch;
 use rekindle_sim::{
-    Game, GameBuilder, IntoSystems, LeaveReason, PlayerId, Players, Stage, View, With, Without,
-    World, record_past,
+    Game, GameBuilder, IfBroken, IntoSystems, LeaveReason, PlayerId, Players, Query, Res, Stage,
+    View, With, Without, World, record_past,
 };
 
 use crate::bot::Memory;
@@ -52,6 +52,12 @@ use crate::input::{Command, Input};
 use crate::map::{Map, Spawns};
 use crate::phases::{Course, Phase};
 use crate::systems::{control, course, health, motion, pickups, rockets, shooting};
+
+/// Everybody in the match has a fighter, dead or alive.
+fn players_have_fighters(players: Res<Players>, fighters: Query<&Fighter>) -> Result<(), String> {
+    let lost = players.iter().find(|player| fighters.get(player.avatar).is_none());
+    lost.map_or(Ok(()), |player| Err(format!("player {} has no fighter", player.id)))
+}
 
 /// The game.
 #[derive(Debug)]
@@ -86,6 +92,11 @@ impl Game for Arena {
         game.tells::<PhaseChange>().tells::<Kill>().tells::<Respawn>().tells::<Taken>();
         game.constant(Config::map).constant(|config: &Config| Spawns::of(&config.map()));
         game.position::<Position>("x", "y");
+        game.calculation("alive", |living: Query<&Fighter, Without<Dead>>| living.iter().count())
+            .aggregates::<Score>(|scores| {
+                scores.sum("kills", |score| score.kills.into());
+            })
+            .validation("players_have_fighters", 300, IfBroken::Warn, players_have_fighters);
 
         let turns = (course::begin_fight, course::conclude)
             .chain()

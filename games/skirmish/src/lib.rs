@@ -15,8 +15,8 @@ pub mod scene;
 
 use rekindle_sim::sketch::Sketch;
 use rekindle_sim::{
-    Component, Entity, Event, Game, GameBuilder, IntoSystems as _, LeaveReason, Place, PlayerId,
-    Players, Resource, Stage, Statistic, Tick, Value, View, Viewer, World,
+    Component, Const, Entity, Event, Game, GameBuilder, IfBroken, IntoSystems as _, LeaveReason,
+    Place, PlayerId, Players, Query, Resource, Stage, Statistic, Tick, Value, View, Viewer, World,
 };
 
 use crate::fog::Fog;
@@ -168,6 +168,12 @@ pub struct Won {
     pub player: Option<PlayerId>,
 }
 
+/// Every unit is of a side that plays, or the match stops: nobody could order it about or see it.
+fn units_have_sides(units: Query<&Unit>, rules: Const<Rules>) -> Result<(), String> {
+    let stray = units.iter().find(|unit| unit.side >= rules.sides);
+    stray.map_or(Ok(()), |unit| Err(format!("a unit of side {} of {}", unit.side, rules.sides)))
+}
+
 /// The game.
 #[derive(Debug)]
 pub struct Skirmish;
@@ -184,6 +190,10 @@ impl Game for Skirmish {
         game.component::<Position>().component::<Unit>().component::<Duty>();
         game.component::<Commander>().resource::<Round>().resource::<Fog>();
         game.event::<Felled>().statistic::<Kills>().tells::<Won>();
+        game.aggregates::<Unit>(|units| {
+            units.count_by("units_by_side", |unit| unit.side);
+        });
+        game.validation("units_have_sides", 100, IfBroken::Stop, units_have_sides);
         game.position::<Position>("x", "y");
         let fight = (battle::aim, battle::strike).chain().every(battle::EVERY);
         game.add_systems(Stage::PreUpdate, fight);

@@ -10,9 +10,9 @@
 //! had happened.
 
 use rekindle_sim::{
-    AtEdge, Bounds, Commands, Component, Const, Event, EventWriter, Game, GameBuilder, Inputs,
-    IntoSystems as _, LeaveReason, Output, Place, PlayerId, Players, Query, Res, Rng, Spatial,
-    Stage, Statistic, Stats, Time, Value, View, ViewEntity, World,
+    AtEdge, Bounds, Commands, Component, Const, Event, EventWriter, Game, GameBuilder, IfBroken,
+    Inputs, IntoSystems as _, LeaveReason, Output, Place, PlayerId, Players, Query, Res, Rng,
+    Spatial, Stage, Statistic, Stats, Time, Value, View, ViewEntity, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +132,12 @@ impl Default for Rules {
     }
 }
 
+/// There are always as many gems as there should be: `rekindle match values`.
+fn gems_are_complete(gems: Query<&Gem>) -> Result<(), String> {
+    let count = gems.iter().count();
+    if count == GEMS as usize { Ok(()) } else { Err(format!("{count} gems of {GEMS}")) }
+}
+
 /// The game.
 #[derive(Debug)]
 pub struct TemplateArena;
@@ -149,6 +155,10 @@ impl Game for TemplateArena {
         game.bounds::<Position>(|_| Bounds::new([-HALF, -HALF], [HALF, HALF], AtEdge::Clamp));
         game.add_systems(Stage::PreUpdate, steer);
         game.event::<Collected>().statistic::<Gems>().tells::<Won>();
+        game.aggregates::<Gem>(|gems| {
+            gems.count("gems", |_| true).sum("worth_of_gems", |gem| gem.worth.into());
+        });
+        game.validation("gems_are_complete", 30, IfBroken::Warn, gems_are_complete);
         game.add_systems(Stage::Update, (run, collect, decide, rank.every(30)).chain());
     }
 

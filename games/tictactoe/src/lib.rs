@@ -187,7 +187,9 @@ impl Game for TicTacToe {
 
     fn build(game: &mut GameBuilder<Self>) {
         game.component::<Cell>().component::<Seat>().resource::<Verdict>();
-        game.tells::<Marked>().statistic::<Marks>();
+        game.tells::<Marked>().statistic::<Marks>().aggregates::<Cell>(|cells| {
+            cells.count_by("cells_by_mark", |cell| cell.mark as u8);
+        });
         let think = |world: &World| {
             u64::from(world.constant::<Rules>().turn_s) * u64::from(world.tick_rate())
         };

@@ -91,7 +91,9 @@ impl Commands<'_> {
 impl SystemParam for Commands<'_> {
     type State = ();
     type Item<'w> = Commands<'w>;
-    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn init(_registry: &Registry, access: &mut Access) {
+        access.acts.insert("Commands");
+    }
     fn get<'w>(_state: &'w (), world: &'w World, _run: &Run) -> Option<Commands<'w>> {
         Some(Commands { world })
     }
@@ -205,7 +207,9 @@ impl<T: Send + Sync + 'static> SystemParam for Const<'_, T> {
 impl SystemParam for Output<'_> {
     type State = ();
     type Item<'w> = Output<'w>;
-    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn init(_registry: &Registry, access: &mut Access) {
+        access.acts.insert("Output");
+    }
     fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<Output<'w>> {
         Some(Output::new(&world.outbox, run.tick))
     }

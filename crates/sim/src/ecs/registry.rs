@@ -9,6 +9,7 @@ use crate::ecs::index::FollowerType;
 use crate::ecs::states::machine::AnyMachine;
 use crate::ecs::stats::{Kept, Statistic, StatisticType, undeclared};
 use crate::ecs::template::Templates;
+use crate::ecs::values::{NamedValue, Validation};
 use crate::storage::column::{AnyColumn, Column};
 use crate::storage::queue::{AnyQueue, Queue};
 use crate::storage::resource::{AnyResource, ResourceCell};
@@ -112,6 +113,10 @@ pub struct Registry {
     pub(crate) machines: Vec<Box<dyn AnyMachine>>,
     /// Statistics, in the order in which they were declared.
     pub(crate) statistics: Vec<StatisticType>,
+    /// Values under names, in the order in which they were declared.
+    pub(crate) values: Vec<NamedValue>,
+    /// What must hold, in the order in which it was declared.
+    pub(crate) validations: Vec<Validation>,
     /// Components whose removals are recorded.
     pub(crate) watched: BTreeSet<usize>,
     /// For how many ticks events of a kind are kept, if more than 1.
@@ -366,6 +371,10 @@ pub struct Access {
     /// Components whose removals the system reads.
     pub(crate) removals: BTreeSet<usize>,
     pub(crate) errors: Vec<String>,
+    /// Parameters by which it acts on more than what it touches, by their names: `Commands`.
+    pub(crate) acts: BTreeSet<&'static str>,
+    /// It reads the inputs of the tick.
+    pub(crate) inputs: bool,
     /// State that is the system's own.
     pub(crate) locals: Vec<LocalType>,
     /// The place of the first of them among the resources.
@@ -389,14 +398,21 @@ impl Access {
 
     /// What a condition looks at is looked at by its system.
     pub(crate) fn take_condition(&mut self, condition: Self) {
-        for id in condition.writes.values().chain(condition.appends.values()) {
+        for id in condition.changed() {
             self.errors.push(format!("a condition changes `{id}`: conditions only look"));
         }
+        self.inputs |= condition.inputs;
         self.reads.extend(condition.reads);
         self.events.extend(condition.events);
         self.removals.extend(condition.removals);
         self.errors.extend(condition.errors);
         self.locals = condition.locals;
+    }
+
+    /// The ids of what it changes, and the parameters by which it can change anything.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = &'static str> {
+        let ids = self.writes.values().chain(self.appends.values());
+        ids.chain(&self.acts).copied()
     }
 
     /// Adds state of the system's own; its place among the resources.

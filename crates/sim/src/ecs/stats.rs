@@ -297,14 +297,7 @@ impl StatisticType {
 
     /// What is wrong with it.
     pub(crate) fn check<S: Statistic>() -> Result<(), String> {
-        let good =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-        if S::NAME.is_empty() || S::NAME.len() > 64 || !S::NAME.chars().all(good) {
-            return Err(format!(
-                "statistic `{}`: a name is 1 to 64 characters of `a-z`, `0-9`, `-`, `_` and `.`",
-                S::NAME
-            ));
-        }
+        check_name("statistic", S::NAME)?;
         match S::WINDOW {
             Some(window) if !(1..=LONGEST).contains(&window) => Err(format!(
                 "statistic `{}` has a window of {window} ticks: give it 1 to {LONGEST}",
@@ -469,6 +462,18 @@ impl World {
         let all = &self.registry.statistics;
         all.iter().filter_map(|statistic| (statistic.view)(self, statistic.places.0)).collect()
     }
+}
+
+/// What is wrong with a name that operators use.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let good =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+        return Err(format!(
+            "{what} `{name}`: a name is 1 to 64 characters of `a-z`, `0-9`, `-`, `_` and `.`"
+        ));
+    }
+    Ok(())
 }
 
 /// What to do about a statistic that the game does not declare.

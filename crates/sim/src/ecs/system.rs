@@ -40,16 +40,24 @@ pub trait SystemFunction<Marker>: Send + Sync + 'static {
     fn call(&self, state: &Self::State, world: &World, run: &Run);
 }
 
-/// A function that says whether a system runs: see [`IntoSystems::run_if`](crate::IntoSystems).
-/// Implemented for functions of up to twelve parameters that return `bool`.
-pub trait Condition<Marker>: Clone + Send + Sync + 'static {
+/// A function that looks at a world and says something of it: whether a system runs
+/// ([`Condition`]), or a value under a name ([`GameBuilder::calculation`](crate::GameBuilder)).
+/// Implemented for functions of one to twelve parameters that change nothing.
+pub trait Calculation<Marker>: Send + Sync + 'static {
+    /// What it says.
+    type Out: 'static;
     /// The states of the parameters.
     type State: Send + Sync + 'static;
     /// Resolves the parameters.
     fn init(registry: &Registry, access: &mut Access) -> Self::State;
-    /// Whether the system runs.
-    fn holds(&self, state: &Self::State, world: &World, run: &Run) -> bool;
+    /// Calls the function.
+    fn calculate(&self, state: &Self::State, world: &World, run: &Run) -> Self::Out;
 }
+
+/// A function that says whether a system runs: see [`IntoSystems::run_if`](crate::IntoSystems).
+pub trait Condition<Marker>: Calculation<Marker, Out = bool> + Clone {}
+
+impl<C: Calculation<M, Out = bool> + Clone, M> Condition<M> for C {}
 
 /// A condition that is ready to be asked.
 pub(crate) type Check = Box<dyn Fn(&World, &Run) -> bool + Send + Sync>;
@@ -61,7 +69,7 @@ pub(crate) fn check<C: Condition<M>, M>(
     access: &mut Access,
 ) -> Check {
     let state = C::init(registry, access);
-    Box::new(move |world, run| condition.holds(&state, world, run))
+    Box::new(move |world, run| condition.calculate(&state, world, run))
 }
 
 pub(crate) struct FunctionSystem<F, S> {
@@ -120,27 +128,29 @@ macro_rules! functions {
             }
         }
 
-        impl<Func, $($name: SystemParam),*> Condition<fn($($name),*) -> bool> for Func
+        impl<Func, Out, $($name: SystemParam),*> Calculation<fn($($name),*) -> Out> for Func
         where
-            Func: Clone + Send + Sync + 'static,
-            for<'a> &'a Func: Fn($($name),*) -> bool + Fn($($name::Item<'_>),*) -> bool,
+            Out: 'static,
+            Func: Send + Sync + 'static,
+            for<'a> &'a Func: Fn($($name),*) -> Out + Fn($($name::Item<'_>),*) -> Out,
         {
+            type Out = Out;
             type State = ($($name::State,)*);
             fn init(registry: &Registry, access: &mut Access) -> Self::State {
                 ($($name::init(registry, access),)*)
             }
-            fn holds(&self, state: &Self::State, world: &World, run: &Run) -> bool {
-                fn inner<$($name),*>(
-                    condition: impl Fn($($name),*) -> bool,
+            fn calculate(&self, state: &Self::State, world: &World, run: &Run) -> Out {
+                fn inner<Out, $($name),*>(
+                    calculation: impl Fn($($name),*) -> Out,
                     $($name: $name),*
-                ) -> bool {
-                    condition($($name),*)
+                ) -> Out {
+                    calculation($($name),*)
                 }
                 let ($($name,)*) = state;
                 $(
                     let Some($name) = $name::get($name, world, run) else {
-                        panic!("a parameter of a condition is in use: the schedule should have \
-                            refused it");
+                        panic!("a parameter of a condition or calculation is in use: ask for it \
+                            while no system runs");
                     };
                 )*
                 inner(self, $($name),*)

@@ -48,7 +48,7 @@ pub(crate) fn parts(schedule: &Schedule) -> Vec<StepPart> {
     parts.push(around("joins, commands, inputs", String::new()));
     let end = "commands, hooks, indexes";
     parts.extend(STAGES.iter().map(|stage| around(end, format!("{stage:?}"))));
-    parts.push(around("canonical values", String::new()));
+    parts.push(around("canonical values, validations", String::new()));
     parts
 }
 

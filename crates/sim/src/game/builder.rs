@@ -1,8 +1,9 @@
 //! What a game says of itself: the [`Game`] trait, and the builder that collects its parts.
-//! What it says of space stands in [`space`].
+//! What it says of space stands in [`space`], and what of its world as a whole in [`values`].
 
 mod shows;
 mod space;
+mod values;
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::ecs::states::{EntityRefused, Refused, State, States};
 use crate::ecs::stats::Statistic;
 use crate::ecs::template::{Template, Templates};
 use crate::ecs::validation::Rejected;
+use crate::ecs::values::DeclaredValues;
 use crate::ecs::watch::{self, StepPart};
 use crate::ecs::world::{Constants, World};
 use crate::game::former::{FormerKeys, check_former};
@@ -178,6 +180,7 @@ pub struct GameBuilder<G: Game> {
     hooks: Vec<DeclaredHook>,
     templates: Vec<Template>,
     constants: Vec<(TypeId, MakeConstant<G::Config>)>,
+    values: DeclaredValues,
     position: Option<(String, String)>,
     visibility: Visibility,
     /// Players see only so far.
@@ -202,6 +205,7 @@ impl<G: Game> GameBuilder<G> {
             hooks: Vec::new(),
             templates: Vec::new(),
             constants: Vec::new(),
+            values: DeclaredValues::default(),
             position: None,
             visibility: Visibility::default(),
             interest: false,
@@ -621,6 +625,7 @@ impl<G: Game> Built<G> {
             hooks,
             templates,
             constants,
+            values,
             position,
             visibility,
             interest,
@@ -647,6 +652,7 @@ impl<G: Game> Built<G> {
         problems.extend(errors);
         registry.tie_followers();
         registry.tie_statistics();
+        problems.extend(values.resolve(&mut registry));
         registry.networked = net::networked(&registry);
         let net = net::schema(&registry, position.as_ref()).unwrap_or_else(|errors| {
             problems.extend(errors);

@@ -136,6 +136,9 @@ impl Game for Duel {
             .event::<Collected>()
             .tells::<Collected>()
             .position::<Position>("x", "y")
+            .aggregates::<Coin>(|coins| {
+                coins.count("coins", |_| true);
+            })
             .add_systems(Stage::PreUpdate, steer)
             .add_systems(Stage::Update, (movement, collect).chain())
             .add_systems(Stage::PostUpdate, (tally.on_event::<Collected>(), scatter.every(30)));

@@ -318,6 +318,32 @@ impl<G: Game> Harness<G> {
         self.running.world_mut()
     }
 
+    /// A value that the game declares under a name, as it stands: see
+    /// [`GameBuilder::calculation`](crate::GameBuilder::calculation). The test fails if there is
+    /// none of this name and type.
+    ///
+    /// ```
+    /// # use rekindle_sim::doc_game::Duel;
+    /// use rekindle_sim::Harness;
+    ///
+    /// let duel = Harness::<Duel>::with_config(7, r#"{"coins": 12}"#).bots(2).run(60);
+    /// duel.assert_valid();
+    /// assert_eq!(duel.value::<u64>("coins"), 12);
+    /// ```
+    pub fn value<T: 'static>(&self, name: &str) -> T {
+        self.world().value(name)
+    }
+
+    /// All validations of the game hold now, also those that are not due.
+    ///
+    /// # Panics
+    /// If one does not, with what it says.
+    pub fn assert_valid(&self) -> &Self {
+        let (broken, tick) = (self.world().broken(), self.world().tick());
+        assert!(broken.is_empty(), "seed {}, tick {tick}: {broken:?}", self.seed);
+        self
+    }
+
     /// The match.
     pub fn simulation(&self) -> &Match<G> {
         &self.running

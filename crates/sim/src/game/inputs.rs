@@ -76,7 +76,9 @@ impl<'a, G: Game> IntoIterator for &'a Inputs<'_, G> {
 impl<G: Game> SystemParam for Inputs<'_, G> {
     type State = ();
     type Item<'w> = Inputs<'w, G>;
-    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn init(_registry: &Registry, access: &mut Access) {
+        access.inputs = true;
+    }
     fn get<'w>(_state: &'w (), world: &'w World, _run: &Run) -> Option<Inputs<'w, G>> {
         let inputs =
             world.inputs.downcast_ref::<InputSet<G::Input>>().map_or(&[][..], |set| &set.0);

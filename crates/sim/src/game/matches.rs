@@ -16,6 +16,7 @@ use rekindle_schema::{PlayerId, StateHash, Tick};
 
 use crate::ecs::query::parallel::said;
 use crate::ecs::stats::StatisticView;
+use crate::ecs::values::{Broken, ValidationView, ValueView};
 use crate::ecs::watch::{StepPart, StepWatch, Watched};
 use crate::ecs::workers::Workers;
 use crate::ecs::world::World;
@@ -106,7 +107,12 @@ impl<G: Game> Match<G> {
         self.probe.system.store(self.built.schedule.names().len() + index, Ordering::Release);
     }
 
-    fn apply(&mut self, step: &Step, watch: Option<&mut dyn StepWatch>) -> StepOutput {
+    /// Makes the tick of `step`. The error is a validation that stops the match.
+    fn apply(
+        &mut self,
+        step: &Step,
+        watch: Option<&mut dyn StepWatch>,
+    ) -> Result<StepOutput, Broken> {
         let mut watched = Watched::new(watch, self.built.schedule.names().len());
         watched.start();
         debug_assert!(step.is_canonical(), "the step of tick {} is not in order", step.tick);
@@ -136,12 +142,32 @@ impl<G: Game> Match<G> {
         watched.stages_over();
         self.world.count_events();
         self.world.canonicalise();
+        let broken = self.validate()?;
         let mut outbox = std::mem::take(self.world.outbox.get_mut());
         if !self.built.delivered.is_empty() {
             outbox.deliver(&self.built.delivered);
         }
         self.effects.extend_from_slice(&outbox.effects);
-        StepOutput { events: outbox.events, effects: outbox.effects, commands, ended: outbox.ended }
+        Ok(StepOutput {
+            events: outbox.events,
+            effects: outbox.effects,
+            commands,
+            broken,
+            ended: outbox.ended,
+        })
+    }
+
+    /// Checks the validations that are due: those that do not hold, or the first that stops the
+    /// match.
+    fn validate(&mut self) -> Result<Vec<Broken>, Broken> {
+        let registry = &self.built.registry;
+        if registry.validations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let systems = self.built.schedule.names().len() + CALLBACKS.len();
+        let first = systems + registry.hooks.names().len() + registry.machines.len();
+        let probe = &self.probe;
+        self.world.check_validations(|place| probe.system.store(first + place, Ordering::Release))
     }
 
     /// Makes the next tick; `watch` is told what it does.
@@ -156,11 +182,17 @@ impl<G: Game> Match<G> {
         self.probe.tick.store(step.tick.0 + 1, Ordering::Release);
         let result = guarded(|| self.apply(step, watch));
         self.probe.tick.store(0, Ordering::Release);
-        result.map_err(|message| {
-            let system = self.probe.systems.get(self.probe.system.load(Ordering::Acquire));
-            let system = system.cloned().unwrap_or_default();
-            SimError::Panicked { system, tick: step.tick, message }
-        })
+        match result {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(Broken { validation, problem })) => {
+                Err(SimError::Broken { validation, tick: step.tick, problem })
+            }
+            Err(message) => {
+                let system = self.probe.systems.get(self.probe.system.load(Ordering::Acquire));
+                let system = system.cloned().unwrap_or_default();
+                Err(SimError::Panicked { system, tick: step.tick, message })
+            }
+        }
     }
 
     fn is_session(&self, player: PlayerId, leave: &Leave) -> bool {
@@ -359,6 +391,14 @@ impl<G: Game> Simulation for Match<G> {
 
     fn statistics(&self) -> Vec<StatisticView> {
         self.world.statistics()
+    }
+
+    fn values(&self) -> Vec<ValueView> {
+        self.world.values(|look| guarded(look).flatten())
+    }
+
+    fn validations(&self) -> Vec<ValidationView> {
+        self.world.validations(|look| guarded(look).flatten())
     }
 
     fn describe(&self) -> serde_json::Value {

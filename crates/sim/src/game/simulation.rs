@@ -11,6 +11,7 @@ use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
 use crate::documents::wire::CollectionInfo;
 use crate::ecs::stats::StatisticView;
+use crate::ecs::values::{Broken, ValidationView, ValueView};
 use crate::ecs::watch::{StepPart, StepWatch};
 use crate::ecs::workers::Workers;
 use crate::game::payloads::Payloads;
@@ -27,6 +28,8 @@ pub struct StepOutput {
     pub effects: Vec<Effect>,
     /// For each command of the step, in its order: whether the game accepted it.
     pub commands: Vec<bool>,
+    /// The validations that were due in this tick and do not hold.
+    pub broken: Vec<Broken>,
     /// Set if the game says that the match is over.
     pub ended: Option<String>,
 }
@@ -90,6 +93,17 @@ pub enum SimError {
         tick: Tick,
         /// What the panic said.
         message: String,
+    },
+    /// A validation of the game that stops the match does not hold. The state is of no more use:
+    /// the tick is not part of the match.
+    #[error("RK-SIM-036: validation `{validation}` does not hold at tick {tick}: {problem}")]
+    Broken {
+        /// The validation by name.
+        validation: String,
+        /// Which tick was being made.
+        tick: Tick,
+        /// What it says is wrong.
+        problem: String,
     },
 }
 
@@ -157,8 +171,9 @@ impl Probe {
 pub trait Simulation: Send {
     /// The tick it stands at; 0 when newly set up.
     fn tick(&self) -> Tick;
-    /// Makes the next tick. A panic of a system is caught and becomes [`SimError::Panicked`]; the
-    /// value must then be dropped.
+    /// Makes the next tick. A panic of a system is caught and becomes [`SimError::Panicked`]; what
+    /// stops the match by the game's own rules is [`SimError::Broken`]. The value must then be
+    /// dropped.
     ///
     /// Malformed payloads do not panic and do not fail the step: a malformed input is as none, a
     /// malformed command is rejected.
@@ -238,6 +253,16 @@ pub trait Simulation: Send {
     }
     /// The statistics that the game declares, as they stand. Empty if it declares none.
     fn statistics(&self) -> Vec<StatisticView> {
+        Vec::new()
+    }
+    /// The values that the game declares under names, as they stand; those whose functions panic
+    /// say so. Empty if it declares none.
+    fn values(&self) -> Vec<ValueView> {
+        Vec::new()
+    }
+    /// The validations that the game declares, and whether each holds now. Empty if it declares
+    /// none.
+    fn validations(&self) -> Vec<ValidationView> {
         Vec::new()
     }
     /// What the entity or world looks like, as JSON for people (`rekindle replay`).

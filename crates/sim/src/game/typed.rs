@@ -13,6 +13,7 @@ use rekindle_schema::record::MAX_SLOWDOWN;
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
 use crate::documents::wire::CollectionInfo;
+use crate::ecs::values::Validation;
 use crate::game::builder::{Built, Game};
 use crate::game::config::{self, Configured, Parsed};
 use crate::game::matches::{CALLBACKS, Match, guarded};
@@ -54,7 +55,8 @@ impl<G: Game> Typed<G> {
         let machines =
             built.registry.machines.iter().map(|machine| format!("states({})", machine.id()));
         let names = systems.map(str::to_owned).chain(callbacks).chain(hooks.iter().cloned());
-        let names = names.chain(machines).collect();
+        let validations = built.registry.validations.iter().map(Validation::label);
+        let names = names.chain(machines).chain(validations).collect();
         Ok(Self { built: Arc::new(built), names, configs: Mutex::default() })
     }
 

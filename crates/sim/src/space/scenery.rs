@@ -174,7 +174,7 @@ const LEAF: usize = 4;
 /// Boxes and circles that stand still, found by place.
 ///
 /// A game declares them with [`GameBuilder::scenery`](crate::GameBuilder::scenery); systems read
-/// `Const<Scenery>`. A dozen walls need no tree: a loop over them is faster.
+/// `Const<Scenery>`. Ten walls need no tree: a loop over them is nearly as fast.
 ///
 /// ```
 /// use rekindle_sim::geometry::{Aabb, vec2};

@@ -21,6 +21,7 @@ mod states;
 mod stats;
 mod swarm;
 mod threads;
+mod values;
 mod visibility;
 mod world;
 mod zoo;

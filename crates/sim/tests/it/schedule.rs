@@ -252,7 +252,7 @@ fn a_step_that_is_watched_tells_its_parts_in_order_and_makes_the_same_world() {
         if tick == 1 {
             expected.push("skipped".to_owned());
         }
-        expected.extend([end("Update"), "|canonical values".to_owned()]);
+        expected.extend([end("Update"), "|canonical values, validations".to_owned()]);
         assert_eq!(told, expected, "tick {tick}");
     }
     let budgets: Vec<_> = parts.iter().filter_map(|part| part.budget).collect();
