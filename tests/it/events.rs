@@ -90,7 +90,7 @@ fn events_are_found_by_type_player_and_tick_while_a_node_runs_and_afterwards() {
     let by_mark = json!({ "name": "cells_by_mark", "value": { "1": 5, "2": 4 } });
     assert_eq!((&values["source"], &values["values"]), (&"store".into(), &json!([by_mark])));
     let words = rekindle(dir, &["match", "values", &id]).expect(0).stdout;
-    assert!(words.contains(r#"cells_by_mark"#) && words.contains(r#"{"1":5,"2":4}"#), "{words}");
+    assert!(words.contains("cells_by_mark") && words.contains(r#"{"1":5,"2":4}"#), "{words}");
     let before = rekindle(dir, &["replay", &id, "--to", "1", "--json"]).expect(0).json();
     assert_eq!(before["values"][0]["value"], json!({ "0": 9 }), "{before}");
     assert_eq!(node.terminate(), 0);

@@ -132,7 +132,7 @@ proptest! {
             query.iter().for_each(|(entity, at, _)| folded.push((entity, at.x)));
             let mut stepped = Vec::new();
             for (entity, at, velocity) in &query {
-                assert_eq!(at.x, velocity.x, "of one entity");
+                assert_eq!(at.x.to_bits(), velocity.x.to_bits(), "of one entity");
                 assert!(query.get(entity).is_some_and(|(name, _, _)| name == entity));
                 stepped.push((entity, at.x));
             }

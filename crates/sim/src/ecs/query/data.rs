@@ -59,7 +59,7 @@ pub trait QueryData {
     /// These slots of that page, which all qualify; slots are asked for in ascending order.
     fn run<'g>(cursor: &mut Self::Cursor<'g>, bits: Range<usize>) -> Self::Run<'g>;
     /// The item that a run gives.
-    fn of_run<'g>(found: <Self::Run<'g> as Iterator>::Item, stamp: Stamp) -> Self::Item<'g>;
+    fn of_run(found: <Self::Run<'_> as Iterator>::Item, stamp: Stamp) -> Self::Item<'_>;
     /// As [`QueryData::cursor`].
     fn read_cursor<'g>(guard: &'g Self::Guard<'_>) -> Self::ReadCursor<'g>;
     /// As [`QueryData::seek`].
@@ -69,7 +69,7 @@ pub trait QueryData {
     /// As [`QueryData::run`].
     fn read_run<'g>(cursor: &Self::ReadCursor<'g>, bits: Range<usize>) -> Self::ReadRun<'g>;
     /// As [`QueryData::of_run`].
-    fn of_read_run<'g>(found: <Self::ReadRun<'g> as Iterator>::Item) -> Self::ReadItem<'g>;
+    fn of_read_run(found: <Self::ReadRun<'_> as Iterator>::Item) -> Self::ReadItem<'_>;
     /// The item of any slot.
     fn get<'g>(guard: &'g Self::Guard<'_>, slot: usize) -> Option<Self::ReadItem<'g>>;
     /// The item of any slot.
@@ -490,10 +490,10 @@ macro_rules! data_tuples {
                 zipped!(run bits, $($name)+)
             }
             #[inline]
-            fn of_run<'g>(
-                zipped!(item $($name)+): <Self::Run<'g> as Iterator>::Item,
+            fn of_run(
+                zipped!(item $($name)+): <Self::Run<'_> as Iterator>::Item,
                 stamp: Stamp,
-            ) -> Self::Item<'g> {
+            ) -> Self::Item<'_> {
                 ($($name::of_run($name, stamp),)+)
             }
             fn read_cursor<'g>(guard: &'g Self::Guard<'_>) -> Self::ReadCursor<'g> {
@@ -522,9 +522,9 @@ macro_rules! data_tuples {
                 zipped!(read_run bits, $($name)+)
             }
             #[inline]
-            fn of_read_run<'g>(
-                zipped!(item $($name)+): <Self::ReadRun<'g> as Iterator>::Item,
-            ) -> Self::ReadItem<'g> {
+            fn of_read_run(
+                zipped!(item $($name)+): <Self::ReadRun<'_> as Iterator>::Item,
+            ) -> Self::ReadItem<'_> {
                 ($($name::of_read_run($name),)+)
             }
             fn get<'g>(guard: &'g Self::Guard<'_>, slot: usize) -> Option<Self::ReadItem<'g>> {
