@@ -138,7 +138,7 @@ fn called<'a>(text: &'a str, program: &str) -> Cow<'a, str> {
 }
 
 /// Writes the fields of a log event for people: as usual, but [`plain`],
-/// [without credentials](without_credentials), and with the [own](own) name in commands.
+/// [without credentials](without_credentials), and with the [`own`] name in commands.
 pub fn log_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     format::debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
         let text = format!("{value:?}");

@@ -168,7 +168,8 @@ impl Heard {
     }
 }
 
-/// The first message of a connection from version 3 on, except [`ClientMessage::Wait`] and [`Seek`].
+/// The first message of a connection from version 3 on, except [`ClientMessage::Wait`] and
+/// [`Seek`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrive {
     /// As in version 2, with [`PROTOCOL_3`].

@@ -1,6 +1,6 @@
 //! The world of a match out of the store, for its statistics and values: its newest usable
-//! checkpoint, and the ticks behind it made again. For matches that do not run here: ended ones, and
-//! those of other nodes.
+//! checkpoint, and the ticks behind it made again. For matches that do not run here: ended ones,
+//! and those of other nodes.
 
 use rekindle_schema::Tick;
 use rekindle_schema::lease::MatchLease;

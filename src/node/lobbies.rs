@@ -173,7 +173,7 @@ impl Lobbies {
                     ControlError::Forbidden(_) => RefuseCode::Full,
                     _ => RefuseCode::Unavailable,
                 };
-                let words = "RK-NODE-241: no match could be made for you now: try again";
+                let words = "no match could be made for you now: try again";
                 Some(Location::Refused(Refusal::new(code, words)))
             }
         }

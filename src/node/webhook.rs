@@ -1,9 +1,9 @@
 //! Webhooks: effects of games that are posted to an address of the studio's, signed.
 //!
 //! A match must not wait for somebody else's server. So an effect is entered into an *outbox* in
-//! the store before the match is told that it is delivered ([`outbox`]), and posted from there
-//! ([`pump`]): at least once, in the order of each match, by the node that entered it or, when
-//! that is gone, by another one. [`post`] is one HTTP request.
+//! the store before the match is told that it is delivered (`outbox`), and posted from there
+//! (`pump`): at least once, in the order of each match, by the node that entered it or, when
+//! that is gone, by another one. `post` is one HTTP request.
 //!
 //! # Metrics
 //!

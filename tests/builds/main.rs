@@ -466,9 +466,7 @@ fn changed() {
     assert!(undone.resumed && undone.rewound.is_some_and(|to| to < undone.before), "{undone:?}");
     assert!(stands.resumed && stands.next > stands.before, "{stands:?}");
     studio.reaches(&rewound, 80);
-    let audit = studio.command("changed", &[]).args(["audit"]).output().unwrap();
-    let audit = String::from_utf8_lossy(&audit.stdout).into_owned();
-    assert!(audit.contains("match.rewound") && audit.contains("from-last-equal"), "{audit}");
+    notes(&studio);
 
     // Nobody is asked again, whatever dies next.
     node.kill();
@@ -477,6 +475,18 @@ fn changed() {
         assert_eq!(state(&studio.show(id)).0, "running");
     }
     assert_eq!(node.terminate(), 0);
+    verifies(&studio);
+}
+
+/// What an operator decided is written down.
+fn notes(studio: &Studio) {
+    let audit = studio.command("changed", &[]).args(["audit"]).output().unwrap();
+    let audit = String::from_utf8_lossy(&audit.stdout).into_owned();
+    assert!(audit.contains("match.rewound") && audit.contains("from-last-equal"), "{audit}");
+}
+
+/// A store in which an operator decided is sound.
+fn verifies(studio: &Studio) {
     let verified = studio.command("changed", &[]).args(["verify"]).output().unwrap();
     let words = String::from_utf8_lossy(&verified.stdout).into_owned();
     assert!(!words.contains("FAULT") && !words.contains("RK-VERIFY-0"), "{words}");

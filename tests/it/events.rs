@@ -58,16 +58,7 @@ fn events_are_found_by_type_player_and_tick_while_a_node_runs_and_afterwards() {
     assert_eq!(time.len(), "2026-11-25T12:00:00.250Z".len(), "{time}");
     assert!(lines(dir, &["events", &id, "--since", time]).contains(&all[8]));
 
-    let typo = rekindle(dir, &["events", &id, "--type", "putt"]).expect(2).stderr;
-    assert!(typo.contains("RK-CLI-230") && typo.contains("did you mean `put`?"), "{typo}");
-    let comma = rekindle(dir, &["events", &id, "--type", "put,"]).expect(2).stderr;
-    assert!(comma.contains("a comma too many"), "{comma}");
-    let far = rekindle(dir, &["events", "--type", "kll"]).expect(2).stderr;
-    assert!(far.contains("did you mean `kill`?"), "the nearest of all games: {far}");
-    let empty = rekindle(dir, &["events", ""]).expect(4).stderr;
-    assert!(empty.contains("RK-CLI-234"), "{empty}");
-    let beside = rekindle(dir, &["events", &id, "--admin", "127.0.0.1:1"]).expect(0).stderr;
-    assert!(beside.contains("does not ask the node of --admin"), "{beside}");
+    questions_are_answered_in_words(dir, &id);
     let gone = rekindle(dir, &["match", "stats", &id, "--store", "local:gone", "--data-dir", "x"]);
     assert!(gone.code == 4 && gone.stderr.contains("RK-NODE-027: gone is no data"), "{gone:?}");
     // A ticket is for the match that a prefix names, and for none that is not there.
@@ -104,6 +95,20 @@ fn events_are_found_by_type_player_and_tick_while_a_node_runs_and_afterwards() {
     assert!(commands.len() >= 9 && commands[0]["fields"]["place"].is_u64(), "{commands:?}");
     let follow = rekindle(dir, &["events", &id, "--follow"]).expect(3).stderr;
     assert!(follow.contains("RK-CLI-232"), "{follow}");
+}
+
+/// Questions that nothing answers say what is wrong with them.
+fn questions_are_answered_in_words(dir: &Path, id: &str) {
+    let typo = rekindle(dir, &["events", id, "--type", "putt"]).expect(2).stderr;
+    assert!(typo.contains("RK-CLI-230") && typo.contains("did you mean `put`?"), "{typo}");
+    let comma = rekindle(dir, &["events", id, "--type", "put,"]).expect(2).stderr;
+    assert!(comma.contains("a comma too many"), "{comma}");
+    let far = rekindle(dir, &["events", "--type", "kll"]).expect(2).stderr;
+    assert!(far.contains("did you mean `kill`?"), "the nearest of all games: {far}");
+    let empty = rekindle(dir, &["events", ""]).expect(4).stderr;
+    assert!(empty.contains("RK-CLI-234"), "{empty}");
+    let beside = rekindle(dir, &["events", id, "--admin", "127.0.0.1:1"]).expect(0).stderr;
+    assert!(beside.contains("does not ask the node of --admin"), "{beside}");
 }
 
 /// Two nodes beside one store.

@@ -138,8 +138,8 @@ impl MatchState {
         }
     }
 
-    /// Counts the validations that do not hold and says so, each at most once in [`QUIET`]: one that
-    /// stays broken is checked again and again.
+    /// Counts the validations that do not hold and says so, each at most once in [`QUIET`]: one
+    /// that stays broken is checked again and again.
     fn note_broken(&mut self, tick: Tick, broken: &[Broken]) {
         let quiet = (QUIET.as_secs_f64() / self.cell.period.as_secs_f64()).ceil() as u64;
         for Broken { validation, problem } in broken {

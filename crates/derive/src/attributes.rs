@@ -351,19 +351,7 @@ impl Net {
                 } else if meta.path.is_ident("team") {
                     once(&mut seen_by, SeenBy::Team, &meta)
                 } else if meta.path.is_ident("rate") {
-                    let text: LitStr = meta.value()?.parse()?;
-                    if !text
-                        .value()
-                        .rsplit_once('.')
-                        .is_some_and(|(id, field)| !id.is_empty() && !field.is_empty())
-                    {
-                        return Err(Error::new(
-                            text.span(),
-                            "`rate` names a field as `component-id.field`, for example `rate = \
-                             \"velocity.x\"`",
-                        ));
-                    }
-                    once(&mut rate, text.value(), &meta)
+                    once(&mut rate, field_of(&meta.value()?.parse()?)?, &meta)
                 } else {
                     Err(meta.error(format!("unknown key: {NET_HELP}")))
                 }
@@ -409,6 +397,17 @@ impl Net {
             return fail("the elements of a list have no `rate`");
         }
         Ok(Self { span, kind, list, rate, seen_by: seen_by.unwrap_or(SeenBy::Everyone) })
+    }
+}
+
+/// `component-id.field`, as `rate` names it.
+fn field_of(text: &LitStr) -> Result<String> {
+    match text.value().rsplit_once('.') {
+        Some((id, field)) if !id.is_empty() && !field.is_empty() => Ok(text.value()),
+        _ => Err(Error::new(
+            text.span(),
+            "`rate` names a field as `component-id.field`, for example `rate = \"velocity.x\"`",
+        )),
     }
 }
 

@@ -164,8 +164,8 @@
 //! [`Workers`] and [`IntoSystems::budget`].
 //!
 //! **Values of the whole world** have names: [`GameBuilder::calculation`] and
-//! [`GameBuilder::aggregates`] declare them, [`World::value`] and `rekindle match values` read them.
-//! What must hold is a [`GameBuilder::validation`].
+//! [`GameBuilder::aggregates`] declare them, [`World::value`] and `rekindle match values` read
+//! them. What must hold is a [`GameBuilder::validation`].
 //!
 //! **The game** is a type that implements [`Game`]: `build` registers all of the above, `setup`
 //! fills a new world, `join`, `leave` and `command` change it before the systems of a tick run,

@@ -1,5 +1,5 @@
-//! What the world of a fight allocates in a tick, once it is warm: nothing in two ticks of three. In
-//! the others what the game itself makes: each thing that players are told (its bytes, its name,
+//! What the world of a fight allocates in a tick, once it is warm: nothing in two ticks of three.
+//! In the others what the game itself makes: each thing that players are told (its bytes, its name,
 //! the list of a tick), and a list of targets while rockets fly or somebody comes back. The number
 //! is that of `Simulation::step`: records, frames and checkpoints are made after it.
 

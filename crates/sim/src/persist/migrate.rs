@@ -4,13 +4,13 @@
 //! | the old build has | this build has | |
 //! |---|---|---|
 //! | same version and fields | | taken as it is |
-//! | other version or fields | | [`Stored::migrate`], then fields by name, defaults for missing ones |
+//! | other version or fields | | [`Stored::migrate`], then fields by name, or defaults |
 //! | a higher version | | refused: the checkpoint is of a newer build |
 //! | a field | none of that name, and none that had it | left out, and said: [`dropped`] |
 //! | nothing | something | empty, or the defaults |
 //! | something | nothing | refused, unless it is [`retired`] or there is none of it |
 //! | state of a system, a statistic | none of that name | left out, and said: [`dropped`] |
-//! | an entity without a component | that component, required by one that the entity has | its defaults, and said: [`filled`] |
+//! | an entity without what it must have | a component requires it | defaults, said: [`filled`] |
 //!
 //! [`Stored::migrate`]: crate::value::component::Stored::migrate
 //! [`dropped`]: crate::Simulation::dropped

@@ -146,7 +146,10 @@ proptest! {
         prop_assert_eq!(read, wanted(|has| has.0 && has.1 && !has.2));
 
         let optional = world.query::<(Entity, &Position, Option<&Velocity>), (), _>(|query| {
-            query.iter().map(|(entity, at, v)| (entity, v.map_or(at.x, |v| v.x))).collect::<Vec<_>>()
+            let value = |(entity, at, v): (_, &Position, Option<&Velocity>)| {
+                (entity, v.map_or(at.x, |v| v.x))
+            };
+            query.iter().map(value).collect::<Vec<_>>()
         });
         prop_assert_eq!(optional, wanted(|has| has.0));
     }
