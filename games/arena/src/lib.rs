@@ -37,7 +37,7 @@ pub use rekindle_sim::geometry;
 use rekindle_sim::sketch::Sketch;
 use rekindle_sim::{
     Game, GameBuilder, IfBroken, IntoSystems, LeaveReason, PlayerId, Players, Query, Res, Stage,
-    View, With, Without, World, record_past,
+    State, View, With, Without, World, record_past,
 };
 
 use crate::bot::Memory;
@@ -50,7 +50,7 @@ use crate::events::{Began, Hit, Kill, PhaseChange, Respawn, Taken};
 use crate::geometry::Vec2;
 use crate::input::{Command, Input};
 use crate::map::{Map, Spawns};
-use crate::phases::{Course, Phase};
+use crate::phases::{Phase, Rounds};
 use crate::systems::{control, course, health, motion, pickups, rockets, shooting};
 
 /// Everybody in the match has a fighter, dead or alive.
@@ -87,7 +87,7 @@ impl Game for Arena {
             .component::<Projectile>()
             .component::<Pickup>()
             .component::<Clock>();
-        game.resource::<Course>().resource::<Departed>();
+        game.resource::<Rounds>().resource::<Departed>().states(phases::declare);
         game.event::<Hit>().event::<Began>();
         game.tells::<PhaseChange>().tells::<Kill>().tells::<Respawn>().tells::<Taken>();
         game.constant(Config::map).constant(|config: &Config| Spawns::of(&config.map()));
@@ -152,7 +152,7 @@ impl Game for Arena {
             .get(player)
             .map_or_else(String::new, |player| player.name.clone());
         if let Some(score) = world.get::<Score>(fighter)
-            && world.resource::<Course>().phase == Phase::Live
+            && world.resource::<State<Phase>>().is(Phase::Live)
         {
             world.resource_mut::<Departed>().note(player, name, score);
         }
@@ -163,7 +163,7 @@ impl Game for Arena {
         let Some(fighter) = world.resource::<Players>().avatar(player) else { return false };
         match command {
             Command::Ready => {
-                let lobby = world.resource::<Course>().phase == Phase::Lobby;
+                let lobby = world.resource::<State<Phase>>().is(Phase::Lobby);
                 match world.get_mut::<Fighter>(fighter) {
                     Some(mut fighter) if lobby => fighter.ready = true,
                     _ => return false,

@@ -1,14 +1,16 @@
-//! The course of a match: lobby, countdown, live, podium. The rules are a pure function;
-//! `systems::course` applies what it says.
+//! The course of a match: lobby, countdown, live, podium. Which phase leads to which is a declared
+//! machine; when it does is a pure function, and `systems::course` asks for what that says.
 
-use rekindle_sim::{PlayerId, Resource, Tick, Value};
+use rekindle_sim::{Machine, PlayerId, Resource, Tick, Value};
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::events::Reason;
 
-/// What goes on in a match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Value)]
+/// What goes on in a match: the states of its machine. Before version 2 a struct of the game's own
+/// with the fields `phase` and `since`, and with the number of the round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Resource)]
+#[resource(id = "arena.course", version = 2)]
 pub enum Phase {
     /// Waits for players. They can walk about; weapons are locked.
     Lobby,
@@ -20,16 +22,22 @@ pub enum Phase {
     Podium,
 }
 
-/// Where the match stands.
+/// The ways from phase to phase.
+pub fn declare(phase: &mut Machine<Phase>) {
+    phase
+        .allow(Phase::Lobby, Phase::Countdown)
+        .allow(Phase::Countdown, Phase::Lobby)
+        .allow(Phase::Countdown, Phase::Live)
+        .allow(Phase::Live, Phase::Podium)
+        .allow(Phase::Podium, Phase::Lobby);
+}
+
+/// How many fights of the match have begun.
 #[derive(Debug, Clone, PartialEq, Eq, Resource)]
-#[resource(id = "arena.course")]
-pub struct Course {
-    /// What goes on.
-    pub phase: Phase,
-    /// Since when.
-    pub since: Tick,
-    /// How many fights have begun.
-    pub round: u32,
+#[resource(id = "arena.rounds")]
+pub struct Rounds {
+    /// The number of the one that goes on, or of the last one.
+    pub begun: u32,
 }
 
 /// What the rules look at besides the time.
@@ -54,11 +62,10 @@ pub enum Turn {
     End,
 }
 
-/// What happens at `now`.
-pub fn next(course: &Course, facts: Facts, config: &Config, now: Tick) -> Turn {
-    let elapsed = now.0.saturating_sub(course.since.0);
+/// What happens when a phase has lasted for `elapsed` ticks.
+pub fn next(phase: Phase, elapsed: u64, facts: Facts, config: &Config) -> Turn {
     let enough = facts.players >= usize::from(config.min_players);
-    match course.phase {
+    match phase {
         Phase::Lobby if !enough => Turn::Stay,
         Phase::Lobby if facts.all_ready => Turn::Go(Phase::Countdown, Reason::AllReady),
         Phase::Lobby if elapsed >= Config::ticks(config.lobby_s) => {
@@ -85,15 +92,15 @@ pub fn next(course: &Course, facts: Facts, config: &Config, now: Tick) -> Turn {
     }
 }
 
-/// Ticks until the phase ends by itself, if it does.
-pub fn remaining(course: &Course, config: &Config, now: Tick) -> Option<u64> {
-    let length = match course.phase {
+/// Ticks from `now` until a phase ends by itself that began at the tick `since`, if it does.
+pub fn remaining(phase: Phase, since: Tick, config: &Config, now: Tick) -> Option<u64> {
+    let length = match phase {
         Phase::Lobby => return None,
         Phase::Countdown => Config::ticks(config.countdown_s),
         Phase::Live => config.time_limit()?,
         Phase::Podium => Config::ticks(config.podium_s),
     };
-    Some((course.since.0 + length).saturating_sub(now.0))
+    Some((since.0 + length).saturating_sub(now.0))
 }
 
 /// How one player did.
@@ -145,13 +152,10 @@ pub fn rank(mut standings: Vec<Standing>) -> (Option<PlayerId>, Vec<Standing>) {
 
 #[cfg(test)]
 mod tests {
+    use super::next as turn;
     use super::*;
 
     const CALM: Facts = Facts { players: 2, all_ready: false, most_kills: 0 };
-
-    fn turn(phase: Phase, elapsed: u64, facts: Facts, config: &Config) -> Turn {
-        next(&Course { phase, since: Tick(1000), round: 1 }, facts, config, Tick(1000 + elapsed))
-    }
 
     #[test]
     fn the_lobby_waits_for_players_and_then_for_the_ready_or_the_clock() {

@@ -5,10 +5,10 @@ use rekindle_arena::components::{Arms, Clock, Position, Score};
 use rekindle_arena::events::{PhaseChange, Reason};
 use rekindle_arena::geometry::vec2;
 use rekindle_arena::input::{Command, Input};
-use rekindle_arena::phases::{Course, Phase};
+use rekindle_arena::phases::Phase;
 use rekindle_arena::weapons::WeaponKind;
 use rekindle_sim::value::from_bytes;
-use rekindle_sim::{GameType, Harness, PlayerId, Players, Simulation, Typed};
+use rekindle_sim::{GameType, Harness, PlayerId, Players, Simulation, State, Typed};
 use serde_json::Value;
 
 type Fight = Harness<Arena>;
@@ -41,7 +41,7 @@ fn run_until(fight: &mut Fight, most: u64, done: impl Fn(&Fight) -> bool) {
 }
 
 fn phase(fight: &Fight) -> Phase {
-    fight.world().resource::<Course>().phase
+    fight.world().resource::<State<Phase>>().now()
 }
 
 #[test]

@@ -89,7 +89,8 @@ impl<S: States> Value for State<S> {
     }
     fn shape() -> Shape {
         Shape::Struct(vec![
-            Field::new::<S>("now", &S::initial()),
+            // A resource of the game's own that becomes a machine called it so, mostly.
+            Field::new::<S>("now", &S::initial()).formerly(&["phase", "state"]),
             Field::new::<Tick>("since", &Tick(0)),
             Field::new::<u64>("until", &u64::MAX),
         ])

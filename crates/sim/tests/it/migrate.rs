@@ -437,3 +437,58 @@ fn keys_of_a_configuration_are_renamed_retired_and_defaulted() {
         assert!(confused.contains(words), "{confused}");
     }
 }
+
+mod phases {
+    use rekindle_schema::Tick;
+    use rekindle_sim::{Simulation, State, Typed};
+
+    use super::*;
+
+    mod old {
+        use super::*;
+
+        #[derive(Clone, Copy, Value)]
+        pub enum Phase {
+            Lobby,
+            Live,
+        }
+
+        #[derive(Clone, Resource)]
+        #[resource(id = "course")]
+        pub struct Course {
+            pub phase: Phase,
+            pub since: Tick,
+            pub round: u32,
+        }
+
+        build!(Build, |game| game.resource::<Course>(), |world| {
+            assert!(matches!(world.resource::<Course>().phase, Phase::Lobby));
+            world.insert_resource(Course { phase: Phase::Live, since: Tick(12), round: 3 });
+        });
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Resource)]
+    #[resource(id = "course", version = 2)]
+    enum Phase {
+        Lobby,
+        Live,
+    }
+
+    build!(
+        Build,
+        |game| game.states::<Phase>(|phase| {
+            phase.allow(Phase::Lobby, Phase::Live);
+        }),
+        |_world| {}
+    );
+
+    #[test]
+    fn a_resource_with_a_phase_becomes_a_machine_that_stands_where_it_stood() {
+        let before = Typed::<old::Build>::new().unwrap().create(b"", 3).unwrap().checkpoint();
+        let made = Typed::<Build>::new().unwrap().restore(&before).unwrap();
+        let state = made.world().resource::<State<Phase>>().clone();
+        assert_eq!((state.now(), state.since(), state.until()), (Phase::Live, Tick(12), None));
+        let dropped = made.dropped().join("\n");
+        assert!(dropped.contains("round"), "what has no place is said: {dropped}");
+    }
+}

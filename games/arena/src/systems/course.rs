@@ -2,7 +2,7 @@
 
 use rekindle_sim::{
     Commands, Const, Entity, EventReader, EventWriter, Output, Players, Query, Res, ResMut, Rng,
-    Time, With,
+    State, Time, Transitions, With,
 };
 
 use crate::components::{Clock, Dead, Fighter, Projectile, Score};
@@ -11,14 +11,15 @@ use crate::departed::Departed;
 use crate::events::{Began, PhaseChange};
 use crate::map::Spawns;
 use crate::movement::TICK_RATE;
-use crate::phases::{self, Course, Facts, Outcome, Phase, Standing, Turn};
+use crate::phases::{self, Facts, Outcome, Phase, Rounds, Standing, Turn};
 use crate::spawn;
 
 /// Asks the rules what happens, and says so.
 pub fn advance(
     time: Time,
     config: Const<Config>,
-    mut course: ResMut<Course>,
+    mut phase: Transitions<Phase>,
+    mut rounds: ResMut<Rounds>,
     fighters: Query<(&Fighter, &Score)>,
     mut began: EventWriter<Began>,
     mut output: Output,
@@ -28,14 +29,14 @@ pub fn advance(
         all_ready: fighters.iter().all(|(fighter, _)| fighter.ready),
         most_kills: fighters.iter().map(|(_, score)| score.kills).max().unwrap_or(0),
     };
-    match phases::next(&course, facts, &config, time.tick) {
+    let after = time.tick.0.saturating_sub(phase.since().0);
+    match phases::next(phase.now(), after, facts, &config) {
         Turn::Stay => {}
-        Turn::Go(phase, reason) => {
-            began.send(Began { phase, reason, after: time.tick.0 - course.since.0 });
-            output.publish(&PhaseChange { phase, reason });
-            course.round += u32::from(phase == Phase::Live);
-            course.phase = phase;
-            course.since = time.tick;
+        Turn::Go(next, reason) => {
+            phase.go(next).expect("the rules go the ways that are declared");
+            rounds.begun += u32::from(next == Phase::Live);
+            began.send(Began { phase: next, reason, after });
+            output.publish(&PhaseChange { phase: next, reason });
         }
         Turn::End => output.end_match("the result stands"),
     }
@@ -71,7 +72,7 @@ pub fn begin_fight(
 /// When a fight is decided, its result becomes an effect: once, because the podium begins once.
 pub fn conclude(
     config: Const<Config>,
-    course: Res<Course>,
+    rounds: Res<Rounds>,
     players: Res<Players>,
     departed: Res<Departed>,
     began: EventReader<Began>,
@@ -93,7 +94,7 @@ pub fn conclude(
             });
         }
         let (winner, standings) = phases::rank(standings);
-        let (map, round) = (config.map.clone(), course.round);
+        let (map, round) = (config.map.clone(), rounds.begun);
         output.effect_json(
             "result",
             &Outcome {
@@ -113,12 +114,12 @@ pub fn conclude(
 pub fn show_clock(
     time: Time,
     config: Const<Config>,
-    course: Res<Course>,
+    phase: Res<State<Phase>>,
     mut clocks: Query<&mut Clock>,
 ) {
-    let left = phases::remaining(&course, &config, time.tick).unwrap_or(0);
+    let left = phases::remaining(phase.now(), phase.since(), &config, time.tick).unwrap_or(0);
     let seconds = left.div_ceil(u64::from(TICK_RATE)).min(u64::from(u16::MAX)) as u16;
     for mut clock in &mut clocks {
-        clock.set_if_neq(Clock { phase: course.phase, seconds });
+        clock.set_if_neq(Clock { phase: phase.now(), seconds });
     }
 }

@@ -1,7 +1,7 @@
 //! Wounds, deaths, and coming back.
 
 use rekindle_sim::{
-    Commands, Const, Entity, EventReader, Output, Query, Res, Rng, Tick, Time, With, Without,
+    Commands, Const, Entity, EventReader, Output, Query, Res, Rng, State, Tick, Time, With, Without,
 };
 
 use crate::components::{Dead, Fighter, Health, Position, Score, Velocity};
@@ -10,7 +10,7 @@ use crate::events::{Hit, Kill, Respawn};
 use crate::geometry::Vec2;
 use crate::map::Spawns;
 use crate::movement::{MAX_SPEED, snap};
-use crate::phases::{Course, Phase};
+use crate::phases::Phase;
 use crate::spawn;
 
 /// Seconds that a fighter is out.
@@ -28,14 +28,14 @@ type Victims<'w> = Query<
 /// Takes hits off healths, and counts who brought down whom.
 pub fn wound(
     time: Time,
-    course: Res<Course>,
+    phase: Res<State<Phase>>,
     hits: EventReader<Hit>,
     mut victims: Victims,
     mut scores: Query<&mut Score>,
     mut output: Output,
     mut commands: Commands,
 ) {
-    if course.phase != Phase::Live {
+    if !phase.is(Phase::Live) {
         return;
     }
     for hit in hits.read() {

@@ -1,7 +1,7 @@
 //! Weapons are fired.
 
 use rekindle_sim::{
-    Commands, Const, Entity, EventWriter, Past as _, Query, Res, Rng, Tick, Time, Without,
+    Commands, Const, Entity, EventWriter, Past as _, Query, Res, Rng, State, Tick, Time, Without,
 };
 
 use crate::components::{Aim, Arms, Body, Dead, Fighter, Intent, Position, Trail};
@@ -9,7 +9,7 @@ use crate::events::Hit;
 use crate::geometry::{Vec2, ray_circle};
 use crate::map::Map;
 use crate::movement::FIGHTER_RADIUS;
-use crate::phases::{Course, Phase};
+use crate::phases::Phase;
 use crate::spawn;
 use crate::weapons::Shot;
 
@@ -23,7 +23,7 @@ type Targets<'w> =
 /// looking at.
 pub fn fire(
     map: Const<Map>,
-    course: Res<Course>,
+    phase: Res<State<Phase>>,
     time: Time,
     mut rng: Rng,
     mut shooters: Query<(Entity, &Fighter, &Intent, &Aim, &Position, &mut Arms), Without<Dead>>,
@@ -31,7 +31,7 @@ pub fn fire(
     mut hits: EventWriter<Hit>,
     mut commands: Commands,
 ) {
-    if course.phase != Phase::Live {
+    if !phase.is(Phase::Live) {
         return;
     }
     for (shooter, fighter, intent, aim, position, mut arms) in &mut shooters {
