@@ -3,16 +3,17 @@
 //! They are no cases of the suite: each backend's tests choose how many run, and run them on
 //! mutants of the backend too.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::StreamExt;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::{BatchNo, Incarnation};
-use rekindle_store::history::{self, LoadOptions};
+use rekindle_store::history::{self, HistoryError, LoadOptions};
 use rekindle_store::{Store, StoreError};
 use tokio::sync::watch;
 
-use super::{A, Scribe, match_lease, read_all, register};
+use super::{A, Scribe, match_lease, register};
 
 /// In which order a taker does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +73,17 @@ async fn race(
     register(owner, node).await;
     let (acknowledged, progress) = watch::channel(0);
     let writing = tokio::spawn(write(owner.clone(), node, acknowledged, again));
-    let seal = take(taker, node, round, order, progress).await;
+    let seal = take(taker, node, round, order, progress, again).await;
     let written = writing.await.unwrap();
-    let seen = read_all(taker, node, 1, 1 << 20).await;
+    let mut seen = Vec::new();
+    loop {
+        let next = BatchNo(seen.len() as u64 + 1);
+        let read = async || taker.journal.read(node, next, 1 << 20).await;
+        match answered(read, again).await {
+            chunk if chunk.is_empty() => break,
+            chunk => seen.extend(chunk),
+        }
+    }
     let counted = &seen[..seal.0 as usize];
     let shared = counted.len().min(written.len());
     assert_eq!(
@@ -89,12 +98,28 @@ async fn race(
         counted.len(),
         written.len()
     );
-    let history =
-        history::load(taker, &match_lease(A, &[(node, 1)]), &LoadOptions::default()).await.unwrap();
+    let lease = match_lease(A, &[(node, 1)]);
+    let load = async || history::load(taker, &lease, &LoadOptions::default()).await;
+    let short_of_time =
+        |error: &HistoryError| matches!(error, HistoryError::Store(error) if again(error));
+    let history = answered(load, short_of_time).await;
     assert_eq!(history.last_seq().0, seal.0, "round {round}: a history ends at the seal");
-    taker.journal.trim(node, BatchNo(u64::MAX)).await.unwrap();
-    taker.leases.forget(node).await.unwrap();
+    answered(async || taker.journal.trim(node, BatchNo(u64::MAX)).await, again).await;
+    answered(async || taker.leases.forget(node).await, again).await;
     Raced { acknowledged: written.len() as u64, lost: (written.len() - shared) as u64 }
+}
+
+/// What the store answers in the end: a server that is short of time is asked again.
+async fn answered<T, E: Debug>(
+    ask: impl AsyncFn() -> Result<T, E>,
+    again: impl Fn(&E) -> bool,
+) -> T {
+    loop {
+        match ask().await {
+            Err(error) if again(&error) => tokio::time::sleep(Duration::from_millis(5)).await,
+            outcome => return outcome.expect("the store answers"),
+        }
+    }
 }
 
 /// Appends until it is refused, and says how many batches were acknowledged so far. Returns these.
@@ -138,29 +163,29 @@ async fn take(
     round: u64,
     order: Taker,
     mut progress: watch::Receiver<u64>,
+    again: fn(&StoreError) -> bool,
 ) -> BatchNo {
+    let fence = async || taker.leases.fence(node).await;
+    let settle = async |last| taker.journal.settle(node, last).await;
     // Each round in another moment: just after an acknowledgement, or anywhere.
     progress.wait_for(|&count| count >= round % 7).await.expect("the owner is there");
     if round.is_multiple_of(2) {
         tokio::time::sleep(Duration::from_micros(round * 37 % 3_000)).await;
     }
     if order == Taker::FenceThenTail {
-        taker.leases.fence(node).await.unwrap();
+        answered(fence, again).await;
     }
-    let last = taker.journal.tail(node).await.unwrap().last;
+    let last = answered(async || taker.journal.tail(node).await, again).await.last;
     if order == Taker::NoFence {
-        taker.journal.settle(node, last).await.unwrap();
+        answered(async || settle(last).await, again).await;
     }
     if order != Taker::FenceThenTail {
         // The owner is told of one more batch before its time is over.
         progress.wait_for(|&count| count > last.0).await.expect("the owner is there");
-        taker.leases.fence(node).await.unwrap();
+        answered(fence, again).await;
     }
-    taker.journal.settle(node, last).await.unwrap();
-    assert_eq!(
-        taker.leases.seal(node, last).await.unwrap(),
-        last,
-        "round {round}: nobody else seals"
-    );
+    answered(async || settle(last).await, again).await;
+    let seal = answered(async || taker.leases.seal(node, last).await, again).await;
+    assert_eq!(seal, last, "round {round}: nobody else seals");
     last
 }
