@@ -69,12 +69,12 @@ fn a_match_goes_into_a_file_that_a_test_and_replay_play_again() {
     assert_eq!((&shown["hash"], &shown["state"]), (&stored["hash"], &stored["state"]));
     // In short, for people, and every value where that is asked for.
     let short = rekindle(dir, &["replay", "--file", file]).expect(0).stdout;
-    assert!(short.lines().count() < 8 && short.contains("players    4: "), "{short}");
+    assert!(short.lines().count() < 16 && short.contains("players    4: "), "{short}");
     let entities = shown["state"]["entities"].as_array().unwrap().len();
     assert!(short.contains(&format!("entities   {entities}: ")), "{short}");
     assert!(short.contains(shown["hash"].as_str().unwrap()) && short.contains("--state"));
     let stored = rekindle(dir, &["replay", &id]).expect(0).stdout;
-    assert!(stored.lines().count() < 8 && stored.contains("events     "), "{stored}");
+    assert!(stored.lines().count() < 16 && stored.contains("events     "), "{stored}");
     let full = rekindle(dir, &["replay", &id, "--state"]).expect(0).stdout;
     assert!(full.contains("\"entities\": [") && full.lines().count() > 100);
     let beyond = rekindle(dir, &["replay", "--file", "live.rkbug", "--to", "999999"]).expect(4);

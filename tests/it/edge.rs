@@ -272,7 +272,7 @@ fn an_operator_sees_how_good_the_line_of_a_player_is() {
     assert!((0.005..0.3).contains(&number("lost")), "{line}");
     assert!(number("has") > 100.0, "{line}");
     let text = show(&[]).stdout;
-    assert!(text.contains("player     7: quic, protocol 5, rtt "), "{text}");
+    assert!(text.contains("player     7: quic, protocol 6, rtt "), "{text}");
     // The client sees the same from its side.
     assert!((50.0..200.0).contains(&client.rtt_ms()), "{}", client.rtt_ms());
     assert!(client.jitter_ms() > 1.0 && client.loss() > 0.0 && client.loss() < 0.3);
