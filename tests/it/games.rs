@@ -61,7 +61,9 @@ fn a_game_is_drawn_and_nothing_to_draw_has_a_code() {
     let drawn = rekindle(dir.path(), &["game", "graph", "arena", "--systems", "--json"]).expect(0);
     let chart = drawn.json()["mermaid"].to_string();
     assert!(chart.contains("subgraph PreUpdate") && chart.contains("[\\\"steer\\\"]"), "{chart}");
-    let nothing = rekindle(dir.path(), &["game", "graph", "arena", "--states"]).expect(1);
+    let phases = rekindle(dir.path(), &["game", "graph", "arena", "--states"]).expect(0).stdout;
+    assert!(phases.contains("arena_course_Live --> arena_course_Podium"), "{phases}");
+    let nothing = rekindle(dir.path(), &["game", "graph", "skirmish", "--states"]).expect(1);
     assert!(nothing.stderr.contains("RK-CLI-200"), "{nothing:?}");
     let unknown = rekindle(dir.path(), &["game", "graph", "aren", "--states"]);
     assert!(
