@@ -4,7 +4,8 @@
 //!
 //! What all nodes run is asked for at most once in [`KNOWN_FOR`]. An answer that has become wrong
 //! meanwhile sends a client to a node whose match has filled up: that node looks at its own matches
-//! first, and sends the client on.
+//! first, and sends the client on. A client is told that there is no seat only by an answer from
+//! after its question: a match that has come up meanwhile is found.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -42,6 +43,13 @@ struct Listed {
     seats: usize,
 }
 
+/// What all nodes ran at a time.
+#[derive(Debug, Clone)]
+struct Listing {
+    since: Instant,
+    matches: Arc<Vec<Listed>>,
+}
+
 /// What was asked for, for as long as it takes.
 #[derive(Debug, Clone)]
 struct Sought {
@@ -69,7 +77,7 @@ pub struct Lobbies {
     /// Properties of matches, which never change.
     known: Mutex<BTreeMap<MatchId, Arc<Properties>>>,
     /// What all nodes run. Who asks while somebody else does waits for that answer.
-    listed: tokio::sync::Mutex<Option<(Instant, Arc<Vec<Listed>>)>>,
+    listed: tokio::sync::Mutex<Option<Listing>>,
     /// One match is made at a time: who comes next finds it.
     making: tokio::sync::Mutex<()>,
 }
@@ -123,26 +131,45 @@ impl Lobbies {
         let node = self.node.get()?.upgrade()?;
         let game = wanted.game?.to_owned();
         let sought = Sought { game, properties: wanted.properties.to_vec() };
-        let listed = self.listed(&node).await.ok()?;
-        if let Some(location) = open(&node, &sought, &listed).await {
+        let asked = Instant::now();
+        let listed = self.listed(&node, asked.checked_sub(KNOWN_FOR)).await.ok()?;
+        if let Some(location) = open(&node, &sought, &listed.matches).await {
             return Some(location);
         }
         let fits =
             |mode: &&Mode| mode.game == sought.game && has(&mode.properties, &sought.properties);
         let Some(mode) = self.modes.iter().filter(|_| wanted.create).find(fits).cloned() else {
-            return Some(none_open(&sought, &listed, wanted.create));
+            return self.refuse(&node, asked, &listed, &sought, wanted.create).await;
         };
         // A task of its own: whoever asked may give up, and no row must be left without its match.
         let lobbies = Arc::clone(self);
         tokio::spawn(async move { lobbies.make(&node, &sought, &mode).await }).await.ok()?
     }
 
+    /// Refuses who asked, unless a match with a free seat has come up since the listing was made.
+    async fn refuse(
+        &self,
+        node: &Serving,
+        asked: Instant,
+        known: &Listing,
+        sought: &Sought,
+        create: bool,
+    ) -> Option<Location> {
+        if known.since < asked {
+            tokio::time::sleep_until(known.since + KNOWN_FOR).await;
+        }
+        let listed = self.listed(node, Some(asked)).await.ok()?;
+        match open(node, sought, &listed.matches).await {
+            Some(location) => Some(location),
+            None => Some(none_open(sought, &listed.matches, create)),
+        }
+    }
+
     /// Makes a match, unless one with a free seat has come up.
     async fn make(&self, node: &Serving, sought: &Sought, mode: &Mode) -> Option<Location> {
         let _making = self.making.lock().await;
-        *self.listed.lock().await = None;
-        let listed = self.listed(node).await.ok()?;
-        if let Some(location) = open(node, sought, &listed).await {
+        let listed = self.listed(node, Some(Instant::now())).await.ok()?;
+        if let Some(location) = open(node, sought, &listed.matches).await {
             return Some(location);
         }
         let wanted = NewMatch {
@@ -179,14 +206,17 @@ impl Lobbies {
         }
     }
 
-    /// What all nodes run, as it was a moment ago.
-    async fn listed(&self, node: &Serving) -> Result<Arc<Vec<Listed>>, ControlError> {
+    /// What all nodes run, or ran at the earliest at the given time.
+    async fn listed(
+        &self,
+        node: &Serving,
+        not_before: Option<Instant>,
+    ) -> Result<Listing, ControlError> {
         let mut listed = self.listed.lock().await;
-        if let Some((since, known)) = &*listed
-            && since.elapsed() < KNOWN_FOR
-        {
-            return Ok(Arc::clone(known));
+        if let Some(known) = listed.as_ref().filter(|known| Some(known.since) >= not_before) {
+            return Ok(known.clone());
         }
+        let since = Instant::now();
         let (rows, players) =
             tokio::join!(node.parts().store.leases.matches(), node.players_of_all());
         let mut found = Vec::new();
@@ -194,8 +224,8 @@ impl Lobbies {
             let Some(&players) = players.get(&row.match_id) else { continue };
             found.extend(self.list(node, row, players));
         }
-        let found = Arc::new(found);
-        *listed = Some((Instant::now(), Arc::clone(&found)));
+        let found = Listing { since, matches: Arc::new(found) };
+        *listed = Some(found.clone());
         Ok(found)
     }
 
