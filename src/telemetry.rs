@@ -290,6 +290,7 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (Histogram, "rekindle_job_seconds", "one attempt at a job, by kind"),
     (Gauge, "rekindle_gateway_connections", "open client connections"),
     (Gauge, "rekindle_gateway_pending_connections", "connections not yet let in"),
+    (Gauge, "rekindle_gateway_stage_connections", "connections by where they stand"),
     (Gauge, "rekindle_gateway_sessions", "sessions with a connection"),
     (Counter, "rekindle_gateway_connections_total", "connections by outcome"),
     (

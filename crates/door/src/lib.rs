@@ -11,6 +11,7 @@
 //! * [`MatchFinder`]: all matches of a node; it answers [`Wanted`] with a [`Location`].
 //! * [`Refusal`]: why a client is not let in, for programs and for people.
 //! * [`TickFrame`]: what a match publishes after each tick.
+//! * [`life`]: the states of matches, sessions and connections as tables.
 //!
 //! This crate holds types and traits only. It opens no socket, starts no task and knows neither the
 //! simulation nor the store.
@@ -126,6 +127,7 @@
 mod door;
 mod finder;
 mod frame;
+pub mod life;
 mod refusal;
 
 pub use door::{Admission, MatchDoor, MatchInfo, Opened, RawInput};

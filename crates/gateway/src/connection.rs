@@ -43,20 +43,20 @@ use self::hello::{Answered, Visit};
 use crate::crowd::superseded;
 use crate::edge::Edge;
 use crate::meters::Meters;
-use crate::pending::PendingGuard;
 use crate::seat::{Listening, Seat};
+use crate::stage::{Stage, Standing};
 
 /// A connection over which its client says nothing for so long is let go, if it has said something
 /// over another one of its session since.
 const SPARE: Duration = Duration::from_secs(3);
 
-/// Serves one connection. `number` counts the connections of the edge; `pending` counts this one
-/// until it has shown a good credential.
+/// Serves one connection. `number` counts the connections of the edge; `standing` says where this
+/// one stands.
 pub(crate) async fn serve(
     edge: Arc<Edge>,
     handshake: Handshake,
     number: u64,
-    pending: PendingGuard,
+    mut standing: Standing,
 ) {
     let (connection, _address) =
         match handshake.complete(edge.config.limits.handshake_timeout).await {
@@ -64,28 +64,35 @@ pub(crate) async fn serve(
             Err(HandshakeError::Unusable) => return,
             Err(HandshakeError::Incomplete(aftermath)) => {
                 Meters::malformed("handshake");
-                drop(pending);
+                standing.go(Stage::Goodbye);
                 aftermath.over().await;
                 return;
             }
         };
-    serve_connected(&edge, (connection, number), pending).await;
+    standing.go(Stage::Hello);
+    serve_connected(&edge, (connection, number), standing).await;
 }
 
 /// Serves a connection whose handshake is complete, as [`serve`] does.
 pub(crate) async fn serve_connected(
     edge: &Arc<Edge>,
     (connection, number): (Connection, u64),
-    pending: PendingGuard,
+    mut standing: Standing,
 ) {
     let Some(Answered { reader, mut writer, admitted }) =
-        hello::receive(edge, (&connection, number), pending).await
+        hello::receive(edge, (&connection, number), &mut standing).await
     else {
         return;
     };
     match admitted {
-        Ok(visit) => stay(edge, (connection, number), (reader, writer), visit).await,
-        Err(why) => say_goodbye(&connection, &mut writer, why).await,
+        Ok(visit) => {
+            standing.go(Stage::In);
+            stay(edge, (connection, number), (reader, writer), visit, standing).await;
+        }
+        Err(why) => {
+            standing.go(Stage::Goodbye);
+            say_goodbye(&connection, &mut writer, why).await;
+        }
     }
 }
 
@@ -95,6 +102,7 @@ async fn stay(
     (connection, number): (Connection, u64),
     (mut reader, mut writer): (MessageReader<ClientMessage>, MessageWriter),
     visit: Visit,
+    mut standing: Standing,
 ) {
     let limits = &edge.config.limits;
     let (queue, mut messages) = mpsc::channel(limits.stream_queue.max(1));
@@ -136,6 +144,7 @@ async fn stay(
     }
     match end {
         End::Dismissed(why) => {
+            standing.go(Stage::Goodbye);
             // A client that does not read would keep us here for ever.
             let _ = timeout(GOODBYE, flush(&mut writer, &mut messages)).await;
             say_goodbye(&connection, &mut writer, why).await;

@@ -14,8 +14,8 @@ use crate::finding::Finding;
 use crate::keys::Keys;
 use crate::limits::{Bucket, Gatekeeper, Verdict};
 use crate::meters::Meters;
-use crate::pending::Connections;
 use crate::room::Rooms;
+use crate::stage::Connections;
 
 /// How often it is logged that a client saw what the match does not have: what it says is up to the
 /// client.

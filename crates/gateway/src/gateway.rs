@@ -28,6 +28,7 @@ use crate::limits::Verdict;
 use crate::meters::Meters;
 use crate::seat::ClientLine;
 use crate::side_door::SideDoor;
+use crate::stage::Stage;
 
 /// How long a shutdown waits for clients to hear of it.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -241,12 +242,7 @@ async fn accept(edge: Arc<Edge>, endpoint: ServerEndpoint, opened: watch::Sender
 fn take(edge: &Arc<Edge>, incoming: Incoming) {
     let number = edge.next_number();
     edge.meters.accepted.increment(1);
-    let pending = edge.connections.begin_pending(incoming.source());
+    let standing = edge.connections.begin(incoming.source(), Stage::Handshake);
     let handshake = incoming.accept();
-    let open = edge.connections.begin_open();
-    let edge = Arc::clone(edge);
-    tokio::spawn(async move {
-        connection::serve(edge, handshake, number, pending).await;
-        drop(open);
-    });
+    tokio::spawn(connection::serve(Arc::clone(edge), handshake, number, standing));
 }

@@ -14,7 +14,7 @@
 //!
 //! Who calls whom: `gateway` takes connections and starts `connection` for each; both use `edge`,
 //! which holds `crowd` (who is in), `room` (one task for each match with clients; it owns the
-//! `audience`), `finding` (where matches are) and `pending` (who is not yet let in). `limits`,
+//! `audience`), `finding` (where matches are) and `stage` (where each connection stands). `limits`,
 //! `places` and `stood` are pure decisions. `side_door` lets in connections that somebody else
 //! made: those of the web listener (`rekindle-web`). `browsers` makes the certificates
 //! that browsers are shown.
@@ -25,6 +25,7 @@
 //! |---|---|---|---|
 //! | `rekindle_gateway_connections` | gauge | | open connections, let in or not |
 //! | `rekindle_gateway_pending_connections` | gauge | | connections that are not yet let in |
+//! | `rekindle_gateway_stage_connections` | gauge | `stage` | connections by where they stand |
 //! | `rekindle_gateway_sessions` | gauge | | clients that are in, players and spectators |
 //! | `rekindle_gateway_connections_total` | counter | `outcome` (accepted, retried, refused, ignored), `reason` | connections that wanted in |
 //! | `rekindle_gateway_refused_total` | counter | `code` | clients that were refused or let go, by what they were told |
@@ -57,11 +58,11 @@ pub mod keys;
 mod limits;
 mod meters;
 mod pace;
-mod pending;
 mod places;
 mod room;
 mod seat;
 mod side_door;
+mod stage;
 mod stood;
 pub mod ticket;
 

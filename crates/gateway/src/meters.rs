@@ -3,11 +3,15 @@
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use rekindle_schema::wire::RefuseCode;
 
+use crate::stage::Stage;
+
 /// Handles to all metrics that are touched more than once in a while. Made after the recorder is
 /// installed.
 pub(crate) struct Meters {
-    pub(crate) connections: Gauge,
-    pub(crate) pending: Gauge,
+    connections: Gauge,
+    pending: Gauge,
+    /// In the order of [`Stage::ALL`].
+    stages: [Gauge; Stage::ALL.len()],
     pub(crate) sessions: Gauge,
     pub(crate) accepted: Counter,
     pub(crate) superseded: Counter,
@@ -37,6 +41,8 @@ impl Meters {
         Self {
             connections: gauge!("rekindle_gateway_connections"),
             pending: gauge!("rekindle_gateway_pending_connections"),
+            stages: Stage::ALL
+                .map(|stage| gauge!("rekindle_gateway_stage_connections", "stage" => stage.name())),
             sessions: gauge!("rekindle_gateway_sessions"),
             accepted: counter!("rekindle_gateway_connections_total", "outcome" => "accepted"),
             superseded: counter!("rekindle_gateway_superseded_total"),
@@ -57,6 +63,15 @@ impl Meters {
             snapshot_bytes: histogram!("rekindle_gateway_snapshot_bytes"),
             messages: counter!("rekindle_gateway_messages_total"),
             rate_limited: counter!("rekindle_gateway_rate_limited_total"),
+        }
+    }
+
+    /// So many more connections stand at a stage.
+    pub(crate) fn moved(&self, stage: Stage, more: f64, pending: bool) {
+        self.connections.increment(more);
+        self.stages[stage as usize].increment(more);
+        if pending {
+            self.pending.increment(more);
         }
     }
 

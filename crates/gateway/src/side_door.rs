@@ -11,7 +11,7 @@ use crate::connection;
 use crate::edge::Edge;
 use crate::limits::Verdict;
 use crate::meters::Meters;
-use crate::pending::{OpenGuard, PendingGuard};
+use crate::stage::{Stage, Standing};
 
 /// Lets connections in beside the port. Clones are the same door.
 #[derive(Clone)]
@@ -33,8 +33,7 @@ pub enum TurnedAway {
 pub struct Admitted {
     edge: Arc<Edge>,
     number: u64,
-    pending: PendingGuard,
-    _open: OpenGuard,
+    standing: Standing,
 }
 
 impl SideDoor {
@@ -53,8 +52,7 @@ impl SideDoor {
         Ok(Admitted {
             edge: Arc::clone(edge),
             number: edge.next_number(),
-            pending: edge.connections.begin_pending(source),
-            _open: edge.connections.begin_open(),
+            standing: edge.connections.begin(source, Stage::Hello),
         })
     }
 
@@ -81,7 +79,7 @@ impl SideDoor {
 impl Admitted {
     /// Serves the connection until it ends.
     pub async fn serve(self, connection: Connection) {
-        let Self { edge, number, pending, _open } = self;
-        connection::serve_connected(&edge, (connection, number), pending).await;
+        let Self { edge, number, standing } = self;
+        connection::serve_connected(&edge, (connection, number), standing).await;
     }
 }

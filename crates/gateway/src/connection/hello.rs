@@ -24,9 +24,9 @@ use crate::crowd::{OpeningGuard, PlaceGuard};
 use crate::edge::Edge;
 use crate::limits::subscriber;
 use crate::meters::Meters;
-use crate::pending::PendingGuard;
 use crate::places::{Place, Purpose};
 use crate::seat::Dismissal;
+use crate::stage::{Stage, Standing};
 use crate::stood::Lost;
 use crate::ticket::{Resume, TicketError};
 
@@ -63,7 +63,7 @@ pub(super) struct Answered {
 pub(super) async fn receive(
     edge: &Arc<Edge>,
     (connection, number): (&Connection, u64),
-    pending: PendingGuard,
+    standing: &mut Standing,
 ) -> Option<Answered> {
     let limits = &edge.config.limits;
     let until = Instant::now() + limits.hello_timeout;
@@ -80,10 +80,9 @@ pub(super) async fn receive(
     let Ok(mut message) = timeout_at(until, reader.next()).await else {
         return Some(Answered { reader, writer, admitted: Err(silent().into()) });
     };
-    let mut pending = Some(pending);
     if let Ok(Some(ClientMessage::Wait(hello))) = &message {
         let stream = (&mut reader, &mut writer);
-        message = match waiting::wait(edge, stream, hello, &mut pending).await {
+        message = match waiting::wait(edge, stream, hello, standing).await {
             Ok(message) => message,
             Err(why) => return Some(Answered { reader, writer, admitted: Err(why.into()) }),
         };
@@ -91,18 +90,18 @@ pub(super) async fn receive(
     let admitted = match message {
         Ok(Some(ClientMessage::Hello(hello))) => {
             let enter = Enter { hello, game: None, stood: None };
-            admit(edge, (connection, number), First::of(PROTOCOL, enter), pending).await
+            admit(edge, (connection, number), First::of(PROTOCOL, enter), standing).await
         }
         Ok(Some(ClientMessage::Enter(enter))) => {
-            admit(edge, (connection, number), First::of(PROTOCOL_2, enter), pending).await
+            admit(edge, (connection, number), First::of(PROTOCOL_2, enter), standing).await
         }
         Ok(Some(ClientMessage::Arrive(arrive))) => {
             // They are entered alike.
             let version = arrive.enter.hello.protocol.clamp(PROTOCOL_3, PROTOCOL_6);
-            admit(edge, (connection, number), First::arriving(version, arrive), pending).await
+            admit(edge, (connection, number), First::arriving(version, arrive), standing).await
         }
         Ok(Some(ClientMessage::Seek(seek))) => match First::seeking(seek) {
-            Ok(first) => admit(edge, (connection, number), first, pending).await,
+            Ok(first) => admit(edge, (connection, number), first, standing).await,
             Err(why) => Err(why.into()),
         },
         Ok(Some(ClientMessage::Command { .. } | ClientMessage::Bye | ClientMessage::Wait(_))) => {
@@ -167,14 +166,14 @@ async fn admit(
     edge: &Arc<Edge>,
     (connection, number): (&Connection, u64),
     first: First,
-    pending: Option<PendingGuard>,
+    standing: &mut Standing,
 ) -> Result<Visit, Dismissal> {
     let First { version, enter, heard, redirects, properties, create } = first;
     let Enter { hello, game, stood } = enter;
     check_form(version, hello.protocol, game.as_deref())?;
     let mut shown = check(edge, &hello)?;
     // No stranger any more: while all wait for a recovery, others can still knock.
-    drop(pending);
+    standing.go(Stage::Entering);
     let _turn = if shown.unbound && hello.role == Role::Player {
         let turn = turn(edge, shown.player).await?;
         shown.wanted = at_home(edge, &shown)?;

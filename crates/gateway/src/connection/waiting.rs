@@ -15,19 +15,20 @@ use rekindle_transport::{MessageReader, MessageWriter};
 use super::credential::check;
 use super::hello::check_form;
 use crate::edge::Edge;
-use crate::pending::PendingGuard;
+use crate::stage::{Stage, Standing};
 
 /// Waits until the client says something else; tells it once when the match runs here. Returns what
-/// it says. `pending` is given back when it has shown a good credential.
+/// it says. It stands among those that wait once it has shown a good
+/// credential.
 pub(super) async fn wait(
     edge: &Arc<Edge>,
     (reader, writer): (&mut MessageReader<ClientMessage>, &mut MessageWriter),
     hello: &Hello,
-    pending: &mut Option<PendingGuard>,
+    standing: &mut Standing,
 ) -> Result<Result<Option<ClientMessage>, StreamError>, Refusal> {
     check_form(PROTOCOL_4, hello.protocol, None)?;
     let shown = check(edge, hello)?;
-    pending.take();
+    standing.go(Stage::Waiting);
     let Some(match_id) = shown.wanted else {
         let words = "RK-GATE-161: who waits for a match must name it";
         return Err(Refusal::new(RefuseCode::Malformed, words));
