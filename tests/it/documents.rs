@@ -139,7 +139,12 @@ fn documents_that_no_node_runs_are_read_from_the_store_and_the_answer_says_so() 
         let stats = rekindle(&one, &["doc", "stats", KIND, "--json"]);
         (stats.code == 0 && stats.json()["rounds"].as_u64() >= Some(4)).then_some(())
     });
-    rekindle(&one, &["match", "stop", created["id"].as_str().unwrap()]).expect(0);
+    let id = created["id"].as_str().unwrap();
+    rekindle(&one, &["match", "stop", id]).expect(0);
+    eventually("a match that has delivered what it asked for, and is over", || {
+        let shown = rekindle(&one, &["match", "show", id, "--json"]);
+        (shown.code == 0 && shown.json()["state"] == "ended").then_some(())
+    });
 
     let questions: [&[&str]; 4] = [
         &["ls", KIND, "--where", "rounds >= 1", "--sort", "-rounds"],

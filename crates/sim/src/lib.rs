@@ -334,6 +334,7 @@ pub use ecs::values::{Aggregates, Broken, IfBroken, ValidationView, ValueView};
 pub use ecs::watch::{StepPart, StepWatch};
 pub use ecs::workers::Workers;
 pub use ecs::world::World;
+pub use game::builder::extensions::Extension;
 pub use game::builder::{Game, GameBuilder};
 pub use game::config::{RULES, rules_of};
 #[doc(hidden)]

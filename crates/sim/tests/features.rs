@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 13] = [
+const SHADOWED: [&str; 14] = [
     "custom",
     "zoo",
     "family",
@@ -20,6 +20,7 @@ const SHADOWED: [&str; 13] = [
     "bodies",
     "columns",
     "values",
+    "extensions",
 ];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
@@ -70,7 +71,9 @@ fn stands_in(text: &str, name: &str) -> bool {
 /// Methods of the builder, declarations of systems, parameters and filters of systems, attributes.
 fn features() -> BTreeSet<String> {
     let mut features = BTreeSet::new();
-    for file in ["builder", "builder/shows", "builder/space", "builder/values"] {
+    for file in
+        ["builder", "builder/extensions", "builder/shows", "builder/space", "builder/values"]
+    {
         let builder = read(&format!("src/game/{file}.rs"));
         features.extend(names(block(&builder, "impl<G: Game> GameBuilder<G> {"), "    pub fn "));
     }

@@ -138,10 +138,15 @@ impl Registry {
         self.components.add(stored, &mut self.errors);
     }
 
-    /// Declares an index or grid.
+    /// Declares an index or grid. The same one may be declared again.
     pub(crate) fn add_follower(&mut self, follower: FollowerType) {
-        if self.followers.iter().all(|known| known.type_id != follower.type_id) {
-            self.followers.push(follower);
+        match self.followers.iter().find(|known| known.type_id == follower.type_id) {
+            None => self.followers.push(follower),
+            Some(known) if known.name == follower.name => {}
+            Some(known) => {
+                let problem = format!("{} and {}: keep one of them", known.name, follower.name);
+                self.errors.push(problem);
+            }
         }
     }
 

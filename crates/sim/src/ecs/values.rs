@@ -117,6 +117,11 @@ fn ready<C: Calculation<M>, M: 'static>(
 }
 
 impl DeclaredValues {
+    /// The names of the values.
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.values.iter().map(|(name, _)| name.as_str())
+    }
+
     pub(crate) fn calculation<C, M>(&mut self, name: &str, calculation: C)
     where
         C: Calculation<M>,

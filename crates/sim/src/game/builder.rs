@@ -1,6 +1,8 @@
 //! What a game says of itself: the [`Game`] trait, and the builder that collects its parts.
-//! What it says of space stands in [`space`], and what of its world as a whole in [`values`].
+//! What it says of space stands in [`space`], what of its world as a whole in [`values`], and the
+//! parts that several games can have in [`extensions`].
 
+pub(crate) mod extensions;
 mod shows;
 mod space;
 mod values;
@@ -35,6 +37,7 @@ use crate::ecs::validation::Rejected;
 use crate::ecs::values::DeclaredValues;
 use crate::ecs::watch::{self, StepPart};
 use crate::ecs::world::{Constants, World};
+use crate::game::builder::extensions::{Claims, Extensions};
 use crate::game::former::{FormerKeys, check_former};
 use crate::game::net::{self, View};
 use crate::game::payloads::{Payloads, Told, delivery_kind};
@@ -191,6 +194,9 @@ pub struct GameBuilder<G: Game> {
     told: BTreeMap<String, Told>,
     retired: Vec<&'static str>,
     former: FormerKeys,
+    extensions: Extensions<G>,
+    /// Who declared what.
+    claims: Claims,
     game: PhantomData<G>,
 }
 
@@ -213,6 +219,8 @@ impl<G: Game> GameBuilder<G> {
             told: BTreeMap::new(),
             retired: Vec::new(),
             former: FormerKeys::default(),
+            extensions: Extensions(Vec::new()),
+            claims: Claims::default(),
             game: PhantomData,
         }
     }
@@ -221,6 +229,7 @@ impl<G: Game> GameBuilder<G> {
     fn filled() -> Self {
         let mut builder = Self::new();
         G::build(&mut builder);
+        builder.check_extensions();
         if builder.physics && !builder.registry.constants.contains(&TypeId::of::<Scenery>()) {
             builder.scenery(|_| Vec::new());
         }
@@ -234,19 +243,25 @@ impl<G: Game> GameBuilder<G> {
 
     /// Entities can have a `T`.
     pub fn component<T: Component>(&mut self) -> &mut Self {
-        self.registry.add_component::<T>();
+        if self.may_store::<T>("component") {
+            self.registry.add_component::<T>();
+        }
         self
     }
 
     /// The world has a `T`.
     pub fn resource<T: Resource>(&mut self) -> &mut Self {
-        self.registry.add_resource::<T>();
+        if self.may_store::<T>("resource") {
+            self.registry.add_resource::<T>();
+        }
         self
     }
 
     /// Systems can send a `T`.
     pub fn event<T: Event>(&mut self) -> &mut Self {
-        self.registry.add_event::<T>();
+        if self.may_store::<T>("event") {
+            self.registry.add_event::<T>();
+        }
         self
     }
 
@@ -286,6 +301,9 @@ impl<G: Game> GameBuilder<G> {
     }
 
     fn tell<T: Event>(&mut self, delivered: bool) {
+        if !self.may_store::<T>("event that players are told") {
+            return;
+        }
         let new = Told { shape: T::shape(), delivered };
         match self.told.get_mut(T::ID) {
             Some(known) if known.shape == new.shape => known.delivered |= delivered,
@@ -299,7 +317,9 @@ impl<G: Game> GameBuilder<G> {
 
     /// The engine counts events: see [`Statistic`]. Their type need not be declared.
     pub fn statistic<S: Statistic>(&mut self) -> &mut Self {
-        self.registry.add_statistic::<S>();
+        if self.may("statistic", S::NAME, Some(TypeId::of::<S>())) {
+            self.registry.add_statistic::<S>();
+        }
         self
     }
 
@@ -310,14 +330,18 @@ impl<G: Game> GameBuilder<G> {
         &mut self,
         make: impl Fn(&G::Config) -> T + Send + Sync + 'static,
     ) -> &mut Self {
-        self.registry.constants.push(TypeId::of::<T>());
-        self.constants.push((TypeId::of::<T>(), Box::new(move |config| Arc::new(make(config)))));
+        if self.may_be_constant::<T>() {
+            let id = TypeId::of::<T>();
+            self.registry.constants.push(id);
+            self.constants.push((id, Box::new(move |config| Arc::new(make(config)))));
+        }
         self
     }
 
     /// Systems run in this stage.
     pub fn add_systems<M>(&mut self, stage: Stage, systems: impl IntoSystems<M>) -> &mut Self {
-        self.declarations.add(stage, systems.into_systems());
+        let systems = self.own_systems(systems.into_systems());
+        self.declarations.add(stage, systems);
         self
     }
 
@@ -432,6 +456,9 @@ impl<G: Game> GameBuilder<G> {
 
     fn machine(&mut self, machine: impl AnyMachine + 'static) -> &mut Self {
         let id = machine.id();
+        if !self.may("state machine", id, None) {
+            return self;
+        }
         if self.registry.machines.iter().any(|known| known.id() == id) {
             self.registry.errors.push(format!(
                 "two state machines have the id `{id}`: declare it once, or give one of the enums \
@@ -464,16 +491,25 @@ impl<G: Game> GameBuilder<G> {
     /// let system = release.every(300);
     /// ```
     pub fn template(&mut self, name: &str, say: impl FnOnce(&mut Template)) -> &mut Self {
-        let mut template = Template::new(name);
-        say(&mut template);
-        self.templates.push(template);
+        if self.may("template", name, None) {
+            let mut template = Template::new(name);
+            say(&mut template);
+            self.templates.push(template);
+        }
         self
     }
 
     /// The two networked fields of `T` that say where an entity is: snapshots put near entities
     /// first.
     pub fn position<T: Component>(&mut self, x: &str, y: &str) -> &mut Self {
-        self.position = Some((format!("{}.{x}", T::ID), format!("{}.{y}", T::ID)));
+        let new = (format!("{}.{x}", T::ID), format!("{}.{y}", T::ID));
+        if let Some((x, y)) = self.position.as_ref().filter(|known| **known != new) {
+            self.registry.errors.push(format!(
+                "`position` is said twice, as `{x}`, `{y}` and as `{}`, `{}`: keep one",
+                new.0, new.1
+            ));
+        }
+        self.position = Some(new);
         self
     }
 
@@ -614,6 +650,7 @@ pub(crate) struct Built<G: Game> {
     pub(crate) payloads: Payloads,
     /// The ids of events that are delivered as effects, each with the kind of that effect.
     pub(crate) delivered: BTreeMap<String, String>,
+    pub(crate) extensions: Extensions<G>,
     constants: Vec<(TypeId, MakeConstant<G::Config>)>,
 }
 
@@ -632,6 +669,7 @@ impl<G: Game> Built<G> {
             told,
             retired,
             former,
+            extensions,
             ..
         } = GameBuilder::<G>::filled();
         let fail = |problems: Vec<String>| SimError::Schedule {
@@ -684,6 +722,7 @@ impl<G: Game> Built<G> {
             former,
             payloads,
             delivered,
+            extensions,
             constants,
         })
     }

@@ -22,6 +22,7 @@ use serde_json::Value as Json;
 
 use crate::ecs::world::Constants;
 use crate::game::builder::Game;
+use crate::game::builder::extensions::Extensions;
 use crate::game::former::FormerKeys;
 use crate::game::properties::{self, PROPERTIES, Properties};
 use crate::game::simulation::SimError;
@@ -89,6 +90,7 @@ pub(crate) struct Parsed<C> {
 pub(crate) fn parse<G: Game>(
     json: &[u8],
     former: &FormerKeys,
+    extensions: &Extensions<G>,
     rules: u32,
 ) -> Result<Parsed<G::Config>, SimError> {
     let fail = |problem: String| SimError::Config { game: G::NAME.to_owned(), problem };
@@ -116,6 +118,7 @@ pub(crate) fn parse<G: Game>(
         Err(_) => serde_json::from_value(all).map_err(|error| fail(error.to_string()))?,
     };
     G::validate(&config).map_err(fail)?;
+    extensions.validate(&config).map_err(fail)?;
     Ok(Parsed { config, rules, properties })
 }
 

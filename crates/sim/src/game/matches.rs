@@ -107,6 +107,12 @@ impl<G: Game> Match<G> {
         self.probe.system.store(self.built.schedule.names().len() + index, Ordering::Release);
     }
 
+    /// The step is at a callback of an extension: they are the last of all names.
+    fn extension_callback(&self, index: usize) {
+        let first = self.probe.systems.len() - 2 * self.built.extensions.0.len();
+        self.probe.system.store(first + index, Ordering::Release);
+    }
+
     /// Makes the tick of `step`. The error is a validation that stops the match.
     fn apply(
         &mut self,
@@ -204,6 +210,10 @@ impl<G: Game> Match<G> {
 
     fn leave(&mut self, leave: &Leave) {
         if self.is_session(leave.player, leave) {
+            for (place, extension) in self.built.extensions.0.iter().enumerate() {
+                self.extension_callback(place);
+                extension.leave(&mut self.world, leave.player, leave.reason);
+            }
             self.callback(0);
             G::leave(&mut self.world, leave.player, leave.reason);
             self.world.resource_mut::<Players>().leave(leave.player);
@@ -219,6 +229,11 @@ impl<G: Game> Match<G> {
         if avatar.is_none() {
             self.callback(1);
             G::join(&mut self.world, join.player);
+            let extensions = &self.built.extensions.0;
+            for (place, extension) in extensions.iter().enumerate() {
+                self.extension_callback(extensions.len() + place);
+                extension.join(&mut self.world, join.player);
+            }
         }
     }
 

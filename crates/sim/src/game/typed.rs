@@ -56,7 +56,8 @@ impl<G: Game> Typed<G> {
             built.registry.machines.iter().map(|machine| format!("states({})", machine.id()));
         let names = systems.map(str::to_owned).chain(callbacks).chain(hooks.iter().cloned());
         let validations = built.registry.validations.iter().map(Validation::label);
-        let names = names.chain(machines).chain(validations).collect();
+        let names = names.chain(machines).chain(validations).chain(built.extensions.callbacks());
+        let names = names.collect();
         Ok(Self { built: Arc::new(built), names, configs: Mutex::default() })
     }
 
@@ -66,7 +67,7 @@ impl<G: Game> Typed<G> {
             return Ok(Arc::clone(config));
         }
         let Parsed { config, rules, properties } =
-            config::parse::<G>(bytes, &self.built.former, 1)?;
+            config::parse(bytes, &self.built.former, &self.built.extensions, 1)?;
         let config = Arc::new(config);
         let constants =
             guarded(|| self.built.constants(Arc::clone(&config), rules)).map_err(|problem| {
@@ -117,6 +118,9 @@ impl<G: Game> Typed<G> {
         let setup = || {
             made.world.start_machines();
             G::setup(&mut made.world, &config.config);
+            for extension in &self.built.extensions.0 {
+                extension.setup(&mut made.world, &config.config);
+            }
             made.world.settle(|_| None, &|_| {});
         };
         guarded(setup).map_err(|message| SimError::Panicked {
@@ -211,7 +215,7 @@ impl<G: Game> GameType for Typed<G> {
 
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
         let Parsed { config, rules, properties } =
-            config::parse::<G>(json.as_bytes(), &self.built.former, G::RULES)?;
+            config::parse(json.as_bytes(), &self.built.former, &self.built.extensions, G::RULES)?;
         config::to_bytes::<G>(&config, rules, &properties)
     }
 

@@ -419,7 +419,7 @@ impl FollowerType {
                 })
             }),
             find: Registry::component::<P>,
-            name: format!("grid of `{}`", type_name::<P>()),
+            name: format!("grid of `{}` with cells of {cell}", type_name::<P>()),
             column: usize::MAX,
         }
     }

@@ -7,6 +7,7 @@ mod columns;
 mod decode;
 mod documents;
 mod entity_states;
+mod extensions;
 mod family;
 mod game;
 mod golden;

@@ -74,11 +74,11 @@ type Watch = fn(&Registry, &mut Access) -> Trigger;
 
 /// Systems with what was declared about them.
 pub struct Systems {
-    pub(super) list: Vec<Declared>,
+    pub(crate) list: Vec<Declared>,
 }
 
-pub(super) struct Declared {
-    pub(super) name: String,
+pub(crate) struct Declared {
+    pub(crate) name: String,
     pub(super) init: Init,
     pub(super) after: Vec<String>,
     pub(super) before: Vec<String>,

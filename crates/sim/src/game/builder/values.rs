@@ -33,7 +33,9 @@ impl<G: Game> GameBuilder<G> {
         C::Out: Serialize,
         M: 'static,
     {
-        self.values.calculation(name, calculation);
+        if self.may("value", name, None) {
+            self.values.calculation(name, calculation);
+        }
         self
     }
 
@@ -55,7 +57,12 @@ impl<G: Game> GameBuilder<G> {
         &mut self,
         say: impl FnOnce(&mut Aggregates<'_, T>),
     ) -> &mut Self {
+        let before = self.values.names().len();
         say(&mut Aggregates::new(&mut self.values));
+        let new: Vec<String> = self.values.names().skip(before).map(str::to_owned).collect();
+        for name in new {
+            self.may("value", &name, None);
+        }
         self
     }
 
@@ -88,7 +95,9 @@ impl<G: Game> GameBuilder<G> {
         C: Calculation<M, Out = Result<(), String>>,
         M: 'static,
     {
-        self.values.validation(name, every, if_broken, holds);
+        if self.may("validation", name, None) {
+            self.values.validation(name, every, if_broken, holds);
+        }
         self
     }
 }
