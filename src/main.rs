@@ -1,8 +1,9 @@
-//! The `rekindle` executable: a node that plays the arena, tic-tac-toe and skirmish.
+//! The `rekindle` executable: a node that plays the arena, tic-tac-toe, skirmish and royale.
 
 use std::process::ExitCode;
 
 use rekindle_arena::Arena;
+use rekindle_royale::Royale;
 use rekindle_skirmish::Skirmish;
 use rekindle_tictactoe::{Standing, TicTacToe};
 
@@ -10,6 +11,7 @@ fn main() -> ExitCode {
     // Short rounds, one after the other: there is always a fight to see, and now and then a result.
     let fights_on =
         serde_json::json!({ "rematch": true, "max_players": 32, "score_limit": 8, "podium_s": 3 });
+    let rounds = serde_json::json!({ "rematch": true });
     let rematch = serde_json::json!({ "rematch": true });
     let battles = serde_json::json!({ "sides": 4, "rematch": true, "spectators": true });
     rekindle::Node::new()
@@ -20,5 +22,7 @@ fn main() -> ExitCode {
         .document::<Standing>()
         .game::<Skirmish>()
         .showcase(battles)
+        .game::<Royale>()
+        .showcase(rounds)
         .run()
 }

@@ -67,7 +67,7 @@ fn a_game_is_drawn_and_nothing_to_draw_has_a_code() {
     assert!(nothing.stderr.contains("RK-CLI-200"), "{nothing:?}");
     let unknown = rekindle(dir.path(), &["game", "graph", "aren", "--states"]);
     assert!(
-        unknown.code != 0 && unknown.stderr.contains("arena, skirmish, tictactoe"),
+        unknown.code != 0 && unknown.stderr.contains("arena, royale, skirmish, tictactoe"),
         "{unknown:?}"
     );
     assert_eq!(rekindle(dir.path(), &["game", "graph"]).code, 2);

@@ -39,7 +39,11 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// Executables, with the packages that make them and the games that are played with each; `None`:
 /// the one that it has.
 const PLAYED: [(&str, &str, &[Option<&str>]); 5] = [
-    ("rekindle", "rekindle-server", &[Some("arena"), Some("tictactoe"), Some("skirmish")]),
+    (
+        "rekindle",
+        "rekindle-server",
+        &[Some("arena"), Some("tictactoe"), Some("skirmish"), Some("royale")],
+    ),
     ("duel", "rekindle-duel", &[None]),
     ("template-arena", "template-arena", &[None]),
     ("template-turns", "template-turns", &[None]),

@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-sim", &["rekindle-schema", "rekindle-derive"]),
     ("rekindle-workers", &["rekindle-sim"]),
     ("rekindle-physics-rapier", &["rekindle-schema", "rekindle-sim"]),
+    ("rekindle-zone", &["rekindle-sim"]),
     ("rekindle-netcode", &["rekindle-schema"]),
     ("rekindle-door", &["rekindle-schema"]),
     ("rekindle-transport", &["rekindle-schema"]),
@@ -52,6 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("rekindle-arena", &["rekindle-sim"]),
     ("rekindle-duel", &["rekindle-sim", "rekindle"]),
+    ("rekindle-royale", &["rekindle-sim", "rekindle-zone"]),
     ("rekindle-skirmish", &["rekindle-sim"]),
     ("rekindle-tictactoe", &["rekindle-sim"]),
     ("template-arena", &["rekindle-sim", "rekindle"]),
@@ -59,7 +61,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("template-turns", &["rekindle-sim", "rekindle"]),
     ("rekindle-allocations", &[]),
     ("rekindle-testservers", &[]),
-    ("rekindle-server", &["rekindle", "rekindle-arena", "rekindle-skirmish", "rekindle-tictactoe"]),
+    (
+        "rekindle-server",
+        &[
+            "rekindle",
+            "rekindle-arena",
+            "rekindle-royale",
+            "rekindle-skirmish",
+            "rekindle-tictactoe",
+        ],
+    ),
 ];
 
 /// Outside crates that a layer must never see, and why.
@@ -112,7 +123,13 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "rekindle",
-        &["rekindle-arena", "rekindle-skirmish", "rekindle-tictactoe", "rekindle-duel"],
+        &[
+            "rekindle-arena",
+            "rekindle-duel",
+            "rekindle-royale",
+            "rekindle-skirmish",
+            "rekindle-tictactoe",
+        ],
         "the node knows no game: an executable brings its own, and is all that a change rebuilds",
     ),
 ];

@@ -17,6 +17,7 @@ pages! {
     documents: "DOCUMENTS.md",
     error_codes: "book/src/error-codes.md",
     events: "book/src/events.md",
+    extensions: "book/src/extensions.md",
     harness: "book/src/harness.md",
     nakama: "book/src/nakama.md",
     space: "book/src/space.md",
