@@ -317,8 +317,7 @@ fn ticks_that_another_build_computes_in_another_way_are_taken_back_and_written_d
     let mut command = Command::new(&other);
     command.current_dir(place.path());
     let mut node = place.start_with(command, &["--set", "accept_build=true"]);
-    let resumed =
-        node.seen.iter().find(|event| event["code"] == "RK-NODE-010").expect("it resumed").clone();
+    let resumed = node.said("RK-NODE-010");
     assert_eq!(resumed["hash_ok"], false, "{resumed}");
     let (rewound, _) = runtime.block_on(comes_back(&mut client));
     assert!(rewound.len() == 1 && rewound[0].1 < last, "{rewound:?}");

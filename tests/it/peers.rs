@@ -140,7 +140,7 @@ fn a_node_that_hangs_is_noticed_in_two_seconds_and_not_at_once() {
 fn a_node_of_another_store_is_told_that_it_does_not_belong() {
     let (ours, theirs) = (Nodes::new(), Nodes::new());
     let mut node = ours.start("a", &[]);
-    let address = node.seen.iter().find(|event| event["code"] == "RK-NODE-177").unwrap();
+    let address = node.said("RK-NODE-177");
     let address = address["address"].as_str().unwrap().to_owned();
     let mut stranger = theirs.start("x", &["--join", &address]);
     let refused = said(&mut stranger, NO_LINK, 1);

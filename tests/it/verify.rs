@@ -233,8 +233,7 @@ async fn chains_of_checkpoints_are_verified_and_their_damage_costs_no_tick() {
     );
 
     let mut node = Node::start(dir.path(), &settings);
-    let resumed = node.seen.iter().find(|event| event["code"] == "RK-NODE-010").cloned();
-    let resumed = resumed.unwrap_or_else(|| node.wait_for("RK-NODE-010"));
+    let resumed = node.said("RK-NODE-010");
     assert!(resumed.to_string().contains(&id) && resumed["hash_ok"] == true, "{resumed}");
     let said = node.seen.iter().any(|event| {
         event["code"] == "RK-NODE-013" && event["note"].to_string().contains("passed over")

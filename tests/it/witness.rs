@@ -67,13 +67,12 @@ fn a_log_that_lost_its_end_is_damage_until_an_operator_gives_it_up() {
 
     // The start says so, and does not go on.
     let mut node = Node::start(dir.path(), &[]);
-    let parked = node.seen.iter().find(|event| event["code"] == "RK-NODE-011").cloned();
-    let parked = parked.unwrap_or_else(|| panic!("{:#?}", node.seen));
+    let parked = node.said("RK-NODE-011");
     assert!(
         parked.to_string().contains(&id) && parked.to_string().contains("accept-loss"),
         "{parked}"
     );
-    assert!(node.seen.iter().any(|event| event["code"] == "RK-CLUSTER-110"), "{:#?}", node.seen);
+    node.said("RK-CLUSTER-110");
     node.stays_silent_about("RK-NODE-010", std::time::Duration::from_millis(1_500));
     assert_eq!(node.terminate(), 0);
 
@@ -89,8 +88,7 @@ fn a_log_that_lost_its_end_is_damage_until_an_operator_gives_it_up() {
     assert!(told["accepted"] == false && told["matches"][0]["id"] == *id, "{told}");
     rekindle(dir.path(), &["store", "accept-loss", &log, "--yes"]).expect(0);
     let mut node = Node::start(dir.path(), &[]);
-    let resumed = node.seen.iter().find(|event| event["code"] == "RK-NODE-010").cloned();
-    let resumed = resumed.unwrap_or_else(|| node.wait_for("RK-NODE-010"));
+    let resumed = node.said("RK-NODE-010");
     assert!(
         resumed.to_string().contains(&id) && resumed["tick"].as_u64().unwrap() < seen,
         "{resumed}"
@@ -162,7 +160,6 @@ fn a_directory_that_does_not_fit_its_logs_is_not_started_on() {
     restore();
 
     let mut node = Node::start(dir.path(), &[]);
-    let resumed = node.seen.iter().find(|event| event["code"] == "RK-NODE-010").cloned();
-    let resumed = resumed.unwrap_or_else(|| node.wait_for("RK-NODE-010"));
+    let resumed = node.said("RK-NODE-010");
     assert!(resumed.to_string().contains(&id), "{resumed}");
 }
