@@ -116,6 +116,23 @@ fn damage(dir: &Path) {
     }
 }
 
+/// A match on the node `n1`, until rounds are counted and nothing of it is on its way any more.
+fn play_rounds(asked: &Path) {
+    let create = ["match", "create", "--game", "tictactoe", "--bots", "2", "--on", "n1"];
+    let rematch = ["--game-config", r#"{"rematch":true}"#, "--json"];
+    let created = rekindle(asked, &[&create[..], &rematch].concat()).expect(0).json();
+    eventually("rounds that are counted", || {
+        let stats = rekindle(asked, &["doc", "stats", KIND, "--json"]);
+        (stats.code == 0 && stats.json()["rounds"].as_u64() >= Some(4)).then_some(())
+    });
+    let id = created["id"].as_str().unwrap();
+    rekindle(asked, &["match", "stop", id]).expect(0);
+    eventually("a match that has delivered what it asked for, and is over", || {
+        let shown = rekindle(asked, &["match", "show", id, "--json"]);
+        (shown.code == 0 && shown.json()["state"] == "ended").then_some(())
+    });
+}
+
 #[test]
 fn documents_that_no_node_runs_are_read_from_the_store_and_the_answer_says_so() {
     let dir = tempfile::tempdir().unwrap();
@@ -132,19 +149,7 @@ fn documents_that_no_node_runs_are_read_from_the_store_and_the_answer_says_so() 
     let first = start(&one, "west");
     // Of another region: it takes over nothing of the first.
     let second = start(&two, "east");
-    let create = ["match", "create", "--game", "tictactoe", "--bots", "2", "--on", "n1"];
-    let rematch = ["--game-config", r#"{"rematch":true}"#, "--json"];
-    let created = rekindle(&one, &[&create[..], &rematch].concat()).expect(0).json();
-    eventually("rounds that are counted", || {
-        let stats = rekindle(&one, &["doc", "stats", KIND, "--json"]);
-        (stats.code == 0 && stats.json()["rounds"].as_u64() >= Some(4)).then_some(())
-    });
-    let id = created["id"].as_str().unwrap();
-    rekindle(&one, &["match", "stop", id]).expect(0);
-    eventually("a match that has delivered what it asked for, and is over", || {
-        let shown = rekindle(&one, &["match", "show", id, "--json"]);
-        (shown.code == 0 && shown.json()["state"] == "ended").then_some(())
-    });
+    play_rounds(&one);
 
     let questions: [&[&str]; 4] = [
         &["ls", KIND, "--where", "rounds >= 1", "--sort", "-rounds"],

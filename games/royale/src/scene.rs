@@ -6,8 +6,8 @@ use rekindle_zone::{Circle, Doing};
 
 use crate::{Bandage, Fighter, HALF, Out, Position};
 
-/// Draws a view: the zone and the circle that it becomes, bandages, fighters, and who has felled how
-/// many.
+/// Draws a view: the zone and the circle that it becomes, bandages, fighters, and who has felled
+/// how many.
 pub(crate) fn sketch(view: &View<'_>) -> Sketch {
     let mut shapes = Vec::new();
     let zone = view.resource::<Circle>().filter(|zone| zone.doing != Doing::Off);

@@ -615,9 +615,9 @@ impl<G: Game> GameBuilder<G> {
     }
 }
 
-/// What is wrong with the name and the pace of a game.
-fn check_constants<G: Game>() -> Vec<String> {
-    let mut problems = Vec::new();
+/// What is wrong with the name and the pace of a game, and with the keys of its configuration.
+fn check_constants<G: Game>(former: &FormerKeys) -> Vec<String> {
+    let mut problems = check_former(former, &G::Config::default());
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if G::NAME.is_empty() || !G::NAME.chars().all(good) {
         let words = "has other characters than `a-z`, `0-9` and `-`";
@@ -676,8 +676,7 @@ impl<G: Game> Built<G> {
             game: G::NAME.to_owned(),
             problem: problems.join("; "),
         };
-        let mut problems = check_constants::<G>();
-        problems.extend(check_former(&former, &G::Config::default()));
+        let mut problems = check_constants::<G>(&former);
         registry.tie_components();
         if !registry.validated.is_empty() {
             registry.add_event::<Rejected>();
