@@ -379,8 +379,8 @@ pub const KEYS: &[Key] = &[
         "match_threads",
         Kind::Number,
         "1",
-        "threads that work on one match at a time, in parallel queries of games with thousands of \
-         entities; those beyond the first are shared by all matches",
+        "threads that work on one match at a time, in parallel queries and systems side by side of \
+         games with thousands of entities; those beyond the first are shared by all matches",
     ),
     key("node.name", Kind::Text, "node-1", "name of this node, in leases and logs"),
     key(

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 14] = [
+const SHADOWED: [&str; 15] = [
+    "beside",
     "custom",
     "zoo",
     "family",

@@ -1,8 +1,9 @@
 //! Threads that a node lends to its matches: one [`Pool`] for all of them.
 //!
 //! The simulation has no threads of its own; it asks for some through [`Workers`], for queries that
-//! a game declares parallel (`Query::par_for_each`, `Query::par_map`). They are kept: no thread is
-//! started in a tick. What a world computes does not depend on how many there are.
+//! a game declares parallel (`Query::par_for_each`, `Query::par_map`) and for systems that run side
+//! by side. They are kept: no thread is started in a tick. What a world computes does not depend on
+//! how many there are.
 //!
 //! Called by the node (`match_threads`), and by tests and benchmarks of games.
 

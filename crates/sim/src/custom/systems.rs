@@ -86,6 +86,7 @@ impl SystemParam for Custom<'_> {
     type Item<'w> = Custom<'w>;
     fn init(_registry: &Registry, access: &mut Access) {
         access.read(Touched::Custom, NAME);
+        access.named.insert(Touched::Custom);
     }
     fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<Custom<'w>> {
         Some(Custom { world, run: *run })
@@ -142,6 +143,7 @@ impl SystemParam for CustomMut<'_> {
     type Item<'w> = CustomMut<'w>;
     fn init(_registry: &Registry, access: &mut Access) {
         access.write(Touched::Custom, NAME);
+        access.named.insert(Touched::Custom);
     }
     fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<CustomMut<'w>> {
         Some(CustomMut { read: Custom { world, run: *run } })

@@ -138,8 +138,9 @@ impl<T: Component> SystemParam for RemovedComponents<'_, T> {
     type State = usize;
     type Item<'w> = RemovedComponents<'w, T>;
     fn init(registry: &Registry, access: &mut Access) -> usize {
-        let index = registry.component::<T>(access);
+        let index = registry.presence::<T>(access);
         access.removals.insert(index);
+        access.named.insert(Touched::Removed(index));
         index
     }
     fn get<'w>(state: &'w usize, world: &'w World, run: &Run) -> Option<RemovedComponents<'w, T>> {

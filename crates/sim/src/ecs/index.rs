@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
 pub use crate::ecs::index::keys::{Hashed, KeyMap, Ordered};
-use crate::ecs::registry::{Access, Registry};
+use crate::ecs::registry::{Access, Registry, Touched};
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::World;
 use crate::storage::column::{AnyColumn, Column, bits};
@@ -224,11 +224,12 @@ impl Registry {
         access: &mut Access,
         problem: impl FnOnce() -> String,
     ) -> usize {
-        let place = self.follower_of::<F>();
-        place.unwrap_or_else(|| {
+        let place = self.follower_of::<F>().unwrap_or_else(|| {
             access.errors.push(problem());
             usize::MAX
-        })
+        });
+        access.named.insert(Touched::Follower(place));
+        place
     }
 
     fn follower_of<F: Follower>(&self) -> Option<usize> {

@@ -22,6 +22,19 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// Adds what another one has, behind what is here; the other one is empty then.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        for mut event in other.events.drain(..) {
+            event.ordinal = self.events.len() as u32;
+            self.events.push(event);
+        }
+        for mut effect in other.effects.drain(..) {
+            effect.id.ordinal = self.effects.len() as u32;
+            self.effects.push(effect);
+        }
+        self.ended = self.ended.take().or(other.ended.take());
+    }
+
     /// Adds an effect for each event that functions of the executable are to get; `kinds` has the
     /// kind of the effect by that of the event.
     pub(crate) fn deliver(&mut self, kinds: &BTreeMap<String, String>) {

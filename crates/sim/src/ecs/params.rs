@@ -7,7 +7,7 @@ use rekindle_schema::Tick;
 
 use crate::ecs::bundle::Bundle;
 use crate::ecs::output::Output;
-use crate::ecs::registry::{Access, Registry};
+use crate::ecs::registry::{Access, Registry, Touched};
 use crate::ecs::rng::Rng;
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::World;
@@ -93,6 +93,7 @@ impl SystemParam for Commands<'_> {
     type Item<'w> = Commands<'w>;
     fn init(_registry: &Registry, access: &mut Access) {
         access.acts.insert("Commands");
+        access.named.insert(Touched::Commands);
     }
     fn get<'w>(_state: &'w (), world: &'w World, _run: &Run) -> Option<Commands<'w>> {
         Some(Commands { world })

@@ -268,22 +268,37 @@ impl Registry {
     }
 
     pub(crate) fn component<T: Component>(&self, access: &mut Access) -> usize {
-        found(self.components.of::<T>(), "component", type_name::<T>(), access)
+        let index = found(self.components.of::<T>(), "component", type_name::<T>(), access);
+        access.named.insert(Touched::Component(index));
+        index
+    }
+
+    /// As `component`, for those that ask which entities have one, and not for its values.
+    pub(crate) fn presence<T: Component>(&self, access: &mut Access) -> usize {
+        let index = found(self.components.of::<T>(), "component", type_name::<T>(), access);
+        access.named.insert(Touched::Presence(index));
+        index
     }
 
     pub(crate) fn resource<T: Resource>(&self, access: &mut Access) -> usize {
-        found(self.resources.of::<T>(), "resource", type_name::<T>(), access)
+        let index = found(self.resources.of::<T>(), "resource", type_name::<T>(), access);
+        access.named.insert(Touched::Resource(index));
+        index
     }
 
     pub(crate) fn statistic<S: Statistic>(&self, access: &mut Access) -> usize {
-        self.resources.of::<Kept<S>>().unwrap_or_else(|| {
+        let index = self.resources.of::<Kept<S>>().unwrap_or_else(|| {
             access.errors.push(undeclared::<S>());
             usize::MAX
-        })
+        });
+        access.named.insert(Touched::Resource(index));
+        index
     }
 
     pub(crate) fn event<T: Event>(&self, access: &mut Access) -> usize {
-        found(self.events.of::<T>(), "event", type_name::<T>(), access)
+        let index = found(self.events.of::<T>(), "event", type_name::<T>(), access);
+        access.named.insert(Touched::Event(index));
+        index
     }
 
     pub(crate) fn constant<T: 'static>(&self, access: &mut Access) -> usize {
@@ -358,10 +373,29 @@ pub(crate) fn local_id(system: &str, place: usize) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Touched {
     Component(usize),
+    /// Which entities have a component: it does not change while systems run.
+    Presence(usize),
     Resource(usize),
     Event(usize),
     /// Components that data defines, all of them.
     Custom,
+    /// An index or a grid.
+    Follower(usize),
+    /// Who names whom by a relation, by its component.
+    Related(usize),
+    /// The entities that lost a component.
+    Removed(usize),
+    /// The inputs of the tick.
+    Inputs,
+    /// The names of new entities, and what waits for the end of the stage.
+    Commands,
+}
+
+impl Touched {
+    /// Whether several can look at it at the same time, each at a copy.
+    pub(crate) fn can_be_copied(self) -> bool {
+        matches!(self, Self::Component(_) | Self::Presence(_) | Self::Resource(_) | Self::Event(_))
+    }
 }
 
 /// What a system reads, changes, and appends to.
@@ -380,6 +414,9 @@ pub struct Access {
     pub(crate) acts: BTreeSet<&'static str>,
     /// It reads the inputs of the tick.
     pub(crate) inputs: bool,
+    /// All that its parameters, triggers and conditions name, also what filters look at: nothing
+    /// else is there while it runs beside others.
+    pub(crate) named: BTreeSet<Touched>,
     /// State that is the system's own.
     pub(crate) locals: Vec<LocalType>,
     /// The place of the first of them among the resources.
@@ -407,6 +444,7 @@ impl Access {
             self.errors.push(format!("a condition changes `{id}`: conditions only look"));
         }
         self.inputs |= condition.inputs;
+        self.named.extend(condition.named);
         self.reads.extend(condition.reads);
         self.events.extend(condition.events);
         self.removals.extend(condition.removals);
@@ -427,7 +465,9 @@ impl Access {
             storage: || Box::new(ResourceCell::<T>::new()),
             type_name: type_name::<T>(),
         });
-        self.first_local + self.locals.len() - 1
+        let place = self.first_local + self.locals.len() - 1;
+        self.named.insert(Touched::Resource(place));
+        place
     }
 
     pub(crate) fn reads<T: Component>(&mut self, index: usize) {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::ecs::registry::{Access, Registry};
+use crate::ecs::registry::{Access, Registry, Touched};
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::{Sources, World};
 use crate::storage::sorted::EntitySet;
@@ -91,8 +91,9 @@ impl<T: Component> SystemParam for Related<'_, T> {
                 T::ID
             ));
         }
-        let index = registry.component::<T>(access);
+        let index = registry.presence::<T>(access);
         access.reads::<T>(index);
+        access.named.insert(Touched::Related(index));
         index
     }
     fn get<'w>(state: &'w usize, world: &'w World, _run: &Run) -> Option<Related<'w, T>> {

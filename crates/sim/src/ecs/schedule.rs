@@ -5,12 +5,14 @@
 //! changing it, must be put in order by `after`, `before` or priority: left to their names they are
 //! an error.
 
+pub(crate) mod beside;
 pub(crate) mod declare;
 pub(crate) mod order;
 
 use std::time::Duration;
 
 use crate::ecs::registry::Access;
+use crate::ecs::schedule::beside::Batch;
 use crate::ecs::schedule::declare::{Stage, Trigger};
 use crate::ecs::system::{Check, System};
 use crate::ecs::watch::{StepPart, Watched};
@@ -31,6 +33,8 @@ struct Placed {
     conditions: Vec<Check>,
     /// The longest that a run should take. Nothing here looks at it: who measures does.
     budget: Option<Duration>,
+    /// It may run at the same time as its neighbours.
+    side_by_side: bool,
     stream: u64,
     /// Its place in the stamps of a tick.
     position: u32,
@@ -39,6 +43,10 @@ struct Placed {
 /// The systems of a game in the order in which they run.
 pub(crate) struct Schedule {
     systems: Vec<Placed>,
+    /// Those that may run side by side because they say so, ascending.
+    batches: Vec<Batch>,
+    /// Those that could, if all said so.
+    possible: Vec<Batch>,
 }
 
 impl Schedule {
@@ -63,8 +71,8 @@ impl Schedule {
         })
     }
 
-    /// The systems in the order in which they run, as a Mermaid flow chart: a box for each stage,
-    /// arrows for `after`, `before` and `chain`.
+    /// The systems in the order in which they run, as a Mermaid flow chart: a box for each stage, in
+    /// it one for those that run side by side, arrows for `after`, `before` and `chain`.
     pub(crate) fn chart(&self) -> String {
         let mut lines = vec!["flowchart LR".to_owned()];
         let mut stage = None;
@@ -76,9 +84,17 @@ impl Schedule {
                 lines.push(format!("    subgraph {:?}", system.stage));
                 stage = Some(system.stage);
             }
+            let batch = self.batches.iter().find(|batch| (batch.from..batch.to()).contains(&index));
+            if batch.is_some_and(|batch| batch.from == index) {
+                lines.push(format!("        subgraph b{index}[side by side]"));
+            }
             let every =
                 if system.every > 1 { format!(" every {}", system.every) } else { String::new() };
-            lines.push(format!("        s{index}[\"{}{every}\"]", system.name));
+            let inset = if batch.is_some() { "    " } else { "" };
+            lines.push(format!("        {inset}s{index}[\"{}{every}\"]", system.name));
+            if batch.is_some_and(|batch| batch.to() == index + 1) {
+                lines.push("        end".to_owned());
+            }
         }
         if stage.is_some() {
             lines.push("    end".to_owned());
@@ -100,42 +116,88 @@ impl Schedule {
     pub(crate) fn run(
         &self,
         world: &mut World,
-        running: impl Fn(usize),
+        running: impl Fn(usize) + Sync,
         hook_running: &dyn Fn(usize),
         watched: &mut Watched<'_>,
     ) {
-        let tick = world.tick;
         debug_assert_eq!(world.last_runs.len(), self.systems.len());
-        for (index, placed) in self.systems.iter().enumerate() {
+        let mut batches = self.batches_of(world, watched).iter().peekable();
+        let mut index = 0;
+        while let Some(placed) = self.systems.get(index) {
             if index > 0 && self.systems[index - 1].stage != placed.stage {
                 watched.stage_ends(self.systems[index - 1].stage);
                 self.end_stage(world, placed.position - 1, hook_running);
             }
-            watched.system(index);
-            let run = Run {
-                stamp: stamp(tick, placed.position),
-                last: world.last_runs[index],
-                stream: placed.stream,
-                tick,
-            };
-            if !placed.due(world, &run) {
-                watched.skipped();
+            if let Some(batch) = batches.next_if(|batch| batch.from == index) {
+                self.run_batch(world, batch, &running);
+                index = batch.to();
                 continue;
             }
-            debug_assert!(
-                run.last < run.stamp,
-                "system `{}` last ran at stamp {}, which is not before {}",
-                placed.name,
-                run.last,
-                run.stamp
-            );
-            running(index);
-            placed.system.run(world, &run);
-            world.last_runs[index] = run.stamp;
+            watched.system(index);
+            if let Some(run) = self.due(world, index) {
+                self.run_one(world, index, &run, &running);
+            } else {
+                watched.skipped();
+            }
+            index += 1;
         }
         let end = self.systems.last().map_or(1, |last| last.position + 1);
         watched.stage_ends(self.systems.last().map_or(Stage::Last, |last| last.stage));
         self.end_stage(world, end, hook_running);
+    }
+
+    /// What runs side by side in this step. None of those that are measured: there each system has
+    /// its own time.
+    fn batches_of(&self, world: &World, watched: &Watched<'_>) -> &[Batch] {
+        match &world.workers {
+            None => &[],
+            Some(_) if watched.watches() => &[],
+            Some(workers) if workers.all_side_by_side() => &self.possible,
+            Some(_) => &self.batches,
+        }
+    }
+
+    /// Runs the systems of a batch: side by side, if more than one of them is due.
+    fn run_batch(&self, world: &mut World, batch: &Batch, running: &(impl Fn(usize) + Sync)) {
+        // Nothing that one of them does decides whether another one is due.
+        let due: Vec<(usize, Run)> = (batch.from..batch.to())
+            .filter_map(|place| Some((place, self.due(world, place)?)))
+            .collect();
+        match world.workers.clone() {
+            Some(workers) if due.len() > 1 => {
+                beside::run(world, batch, &self.systems, &due, &*workers, running);
+                for (place, run) in due {
+                    world.last_runs[place] = run.stamp;
+                }
+            }
+            _ => due.iter().for_each(|(place, run)| self.run_one(world, *place, run, running)),
+        }
+    }
+
+    /// The run of a system in this tick, if it is due.
+    fn due(&self, world: &World, index: usize) -> Option<Run> {
+        let placed = &self.systems[index];
+        let run = Run {
+            stamp: stamp(world.tick, placed.position),
+            last: world.last_runs[index],
+            stream: placed.stream,
+            tick: world.tick,
+        };
+        let due = placed.due(world, &run);
+        debug_assert!(
+            !due || run.last < run.stamp,
+            "system `{}` last ran at stamp {}, which is not before {}",
+            placed.name,
+            run.last,
+            run.stamp
+        );
+        due.then_some(run)
+    }
+
+    fn run_one(&self, world: &mut World, index: usize, run: &Run, running: &impl Fn(usize)) {
+        running(index);
+        self.systems[index].system.run(world, run);
+        world.last_runs[index] = run.stamp;
     }
 
     /// Carries out what the stage asked for, and completes what it did.

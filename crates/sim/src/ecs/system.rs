@@ -21,7 +21,8 @@ pub trait SystemParam {
     /// Resolves and declares what the parameter touches.
     fn init(registry: &Registry, access: &mut Access) -> Self::State;
     /// The parameter for one run; `None` if something is borrowed already, which building the game
-    /// rules out.
+    /// rules out. Of the world it looks at what `init` declared, and at nothing else: the rest is
+    /// not there while the system runs side by side with others.
     fn get<'w>(state: &'w Self::State, world: &'w World, run: &Run) -> Option<Self::Item<'w>>;
 }
 

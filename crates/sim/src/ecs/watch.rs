@@ -64,6 +64,11 @@ impl<'a> Watched<'a> {
         Self { watch, systems }
     }
 
+    /// Whether somebody watches.
+    pub(crate) fn watches(&self) -> bool {
+        self.watch.is_some()
+    }
+
     #[inline]
     fn tell(&mut self, part: usize) {
         if let Some(watch) = &mut self.watch {

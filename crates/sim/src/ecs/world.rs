@@ -95,8 +95,11 @@ pub struct World {
     pub(crate) inputs: Box<dyn Any + Send>,
     pub(crate) commands: RefCell<CommandQueue>,
     pub(crate) outbox: RefCell<Outbox>,
-    /// Threads that help with queries; no state.
+    /// Threads that help with queries and systems; no state.
     pub(crate) workers: Option<Arc<dyn Workers>>,
+    /// Worlds for systems that run [side by side](crate::ecs::schedule::beside), kept for their
+    /// memory; no state.
+    pub(crate) lanes: Vec<World>,
     /// What direct changes are marked with.
     pub(crate) now: Run,
 }
@@ -136,6 +139,7 @@ impl World {
             commands: RefCell::default(),
             outbox: RefCell::default(),
             workers: None,
+            lanes: Vec::new(),
             now: Run { stamp: stamp(Tick(0), 0), last: 0, stream: 0, tick: Tick(0) },
         }
     }

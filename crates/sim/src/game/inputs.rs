@@ -2,7 +2,7 @@
 
 use rekindle_schema::{PlayerId, Tick};
 
-use crate::ecs::registry::{Access, Registry};
+use crate::ecs::registry::{Access, Registry, Touched};
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::World;
 use crate::game::builder::Game;
@@ -78,6 +78,7 @@ impl<G: Game> SystemParam for Inputs<'_, G> {
     type Item<'w> = Inputs<'w, G>;
     fn init(_registry: &Registry, access: &mut Access) {
         access.inputs = true;
+        access.named.insert(Touched::Inputs);
     }
     fn get<'w>(_state: &'w (), world: &'w World, _run: &Run) -> Option<Inputs<'w, G>> {
         let inputs =

@@ -36,7 +36,7 @@ pub(crate) const PAGE: usize = 64;
 const _: () = assert!(PAGE == u64::BITS as usize, "a page is what a word of presence bits names");
 
 /// Stamps of a page.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stamps {
     pub(crate) added: [Stamp; PAGE],
     pub(crate) changed: [Cell<Stamp>; PAGE],
@@ -222,6 +222,10 @@ pub(crate) struct Refused {
 pub(crate) trait AnyColumn: Any + Send {
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
+    /// Takes presence, stamps and values from a column of the same type.
+    fn copy_from(&mut self, other: &dyn AnyColumn);
+    /// Takes presence alone, for filters: it has no values then to which that leads.
+    fn copy_presence_from(&mut self, other: &dyn AnyColumn);
     /// Which slots have the component: bit `i % 64` of word `i / 64`.
     fn present(&self) -> &[u64];
     /// Whether a slot has the component.
@@ -289,6 +293,19 @@ impl<T: Component> AnyColumn for Column<T> {
 
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
+    }
+
+    fn copy_from(&mut self, other: &dyn AnyColumn) {
+        if let Some(other) = other.as_any().downcast_ref::<Self>() {
+            self.present.clone_from(&other.present);
+            self.stamps.clone_from(&other.stamps);
+            self.values.get_mut().clone_from(&*other.values.borrow());
+        }
+    }
+
+    fn copy_presence_from(&mut self, other: &dyn AnyColumn) {
+        self.present.clear();
+        self.present.extend_from_slice(other.present());
     }
 
     fn present(&self) -> &[u64] {

@@ -38,6 +38,13 @@ impl Entities {
         &self.generations
     }
 
+    /// Becomes what another one is, but for what is reserved there.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.alive.clone_from(&other.alive);
+        self.generations.clone_from(&other.generations);
+        (self.count, self.free_from) = (other.count, other.free_from);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count as usize
     }

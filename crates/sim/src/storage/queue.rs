@@ -34,6 +34,8 @@ impl<T: Event> Queue<T> {
 /// A queue without its type.
 pub(crate) trait AnyQueue: Any + Send {
     fn as_any(&self) -> &dyn Any;
+    /// Takes the events of a queue of the same type.
+    fn copy_from(&mut self, other: &dyn AnyQueue);
     /// Drops events that are not newer than `before`.
     fn trim(&mut self, before: Stamp);
     fn any_newer(&self, last: Stamp) -> bool;
@@ -48,6 +50,11 @@ pub(crate) trait AnyQueue: Any + Send {
 impl<T: Event> AnyQueue for Queue<T> {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+    fn copy_from(&mut self, other: &dyn AnyQueue) {
+        if let Some(other) = other.as_any().downcast_ref::<Self>() {
+            self.events.get_mut().clone_from(&*other.events.borrow());
+        }
     }
     fn trim(&mut self, before: Stamp) {
         let events = self.events.get_mut();

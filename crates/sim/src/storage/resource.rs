@@ -21,6 +21,8 @@ impl<T: Value> ResourceCell<T> {
 /// A resource without its type.
 pub(crate) trait AnyResource: Any + Send {
     fn as_any(&self) -> &dyn Any;
+    /// Takes the value, and when it was changed, from a resource of the same type.
+    fn copy_from(&mut self, other: &dyn AnyResource);
     fn canonicalise(&mut self, since: Stamp);
     fn age(&mut self);
     fn encode_value(&self, out: &mut Vec<u8>);
@@ -32,6 +34,12 @@ pub(crate) trait AnyResource: Any + Send {
 impl<T: Value> AnyResource for ResourceCell<T> {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+    fn copy_from(&mut self, other: &dyn AnyResource) {
+        if let Some(other) = other.as_any().downcast_ref::<Self>() {
+            self.value.get_mut().clone_from(&*other.value.borrow());
+            self.changed.set(other.changed.get());
+        }
     }
     fn canonicalise(&mut self, since: Stamp) {
         if T::CANONICALISES && self.changed.get() > since {

@@ -1,6 +1,8 @@
 //! Relations, required components and what migrations keep: through the public doors, and with a
 //! shadow that is restored all the time.
 
+use std::sync::Arc;
+
 use rekindle_schema::record::{LeaveReason, Step};
 use rekindle_schema::{PlayerId, Tick};
 use rekindle_sim::value::component::OldFields;
@@ -10,6 +12,8 @@ use rekindle_sim::{
     Query, Related, RemovedComponents, ResMut, Resource, Rng, Simulation, Stage, Typed, Value,
     World,
 };
+
+use crate::beside::Apart;
 
 #[derive(Debug, Clone, PartialEq, Component)]
 #[component(id = "child-of", relation = "despawn", requires(Place))]
@@ -135,11 +139,17 @@ fn churn(mut commands: Commands, mut rng: Rng, all: Query<Entity>, time: rekindl
 }
 
 /// Runs a live world and a shadow that is restored every few ticks, also from what changed since an
-/// earlier checkpoint, and compares their bytes after each tick. Returns the live one.
+/// earlier checkpoint, and compares their bytes after each tick. The systems of the shadow run side
+/// by side wherever they can. Returns the live one.
 pub fn shadowed<G: Game>(seed: u64, ticks: u64) -> Match<G> {
     let game = Typed::<G>::new().unwrap();
     let mut live = Typed::create(&game, b"", seed).unwrap();
-    let mut shadow = Typed::restore(&game, &live.checkpoint()).unwrap();
+    let restored = |bytes: &[u8]| {
+        let mut shadow = Typed::restore(&game, bytes).unwrap();
+        shadow.set_workers(Some(Arc::new(Apart)));
+        shadow
+    };
+    let mut shadow = restored(&live.checkpoint());
     let (mut base, mut marks) = live.capture();
     for tick in 1..=ticks {
         let step = Step { tick: Tick(tick), ..Step::default() };
@@ -147,7 +157,7 @@ pub fn shadowed<G: Game>(seed: u64, ticks: u64) -> Match<G> {
         let bytes = live.checkpoint();
         assert!(bytes == shadow.checkpoint(), "seed {seed}, tick {tick}: bytes differ");
         if tick % (1 + seed) == 0 {
-            shadow = Typed::restore(&game, &bytes).unwrap();
+            shadow = restored(&bytes);
         }
         if tick % 7 == 0 {
             let (operations, _) = live.changes(&base, &marks, usize::MAX).unwrap();

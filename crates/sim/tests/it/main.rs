@@ -1,6 +1,7 @@
 //! Tests of the world through its public doors.
 #![expect(unreachable_pub, reason = "the games in here are read by these tests alone")]
 
+mod beside;
 mod bodies;
 mod book;
 mod columns;
@@ -11,6 +12,7 @@ mod extensions;
 mod family;
 mod game;
 mod golden;
+mod lanes;
 mod life;
 mod migrate;
 mod property;

@@ -1,6 +1,9 @@
 //! The gate of determinism: a world that is saved and restored again and again stays byte-identical
 //! to one that never was.
 
+use std::sync::Arc;
+
+use crate::beside::Apart;
 use crate::zoo::{Keeper, Seen, Zoo};
 use rekindle_schema::net::NetView;
 use rekindle_schema::{Tick, delta};
@@ -13,7 +16,12 @@ fn shadow(seed: u64, start: u64, ticks: u64, gap: u32, config: &str) -> (u64, u6
     let config = game.config_from_json(config).unwrap();
     let mut live = Typed::create(&game, &config, seed).unwrap();
     live.skip_to(Tick(start));
-    let mut shadow = Typed::restore(&game, &live.checkpoint()).unwrap();
+    let restored = |bytes: &[u8]| {
+        let mut shadow = Typed::restore(&game, bytes).unwrap();
+        shadow.set_workers(Some(Arc::new(Apart)));
+        shadow
+    };
+    let mut shadow = restored(&live.checkpoint());
     let mut keeper = Keeper::new(seed);
     let mut rng = Rng::stream(seed, Tick(0), 5);
     let (mut next, mut restores) = (1, 0);
@@ -35,7 +43,7 @@ fn shadow(seed: u64, start: u64, ticks: u64, gap: u32, config: &str) -> (u64, u6
             );
         }
         if tick >= next {
-            shadow = Typed::restore(&game, &right).unwrap();
+            shadow = restored(&right);
             assert_eq!(
                 shadow.checkpoint(),
                 right,

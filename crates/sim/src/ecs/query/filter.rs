@@ -47,12 +47,14 @@ pub struct Changed<T>(PhantomData<T>);
 pub struct Or<F>(PhantomData<F>);
 
 macro_rules! filters {
-    ($($filter:ident |$column:ident, $page:ident, $last:ident| $mask:expr;)*) => {$(
+    (
+        $($filter:ident $looks:ident |$column:ident, $page:ident, $last:ident| $mask:expr;)*
+    ) => {$(
         impl<T: Component> QueryFilter for $filter<T> {
             type State = usize;
             type Guard<'w> = &'w Column<T>;
             fn init(registry: &Registry, access: &mut Access) -> usize {
-                registry.component::<T>(access)
+                registry.$looks::<T>(access)
             }
             fn guard<'w>(state: &usize, world: &'w World) -> Option<&'w Column<T>> {
                 world.column::<T>(*state)
@@ -67,10 +69,10 @@ macro_rules! filters {
 }
 
 filters! {
-    With |column, page, last| column.presence(page);
-    Without |column, page, last| !column.presence(page);
-    Added |column, page, last| column.newer(page, last, StampOf::Addition);
-    Changed |column, page, last| column.newer(page, last, StampOf::Change);
+    With presence |column, page, last| column.presence(page);
+    Without presence |column, page, last| !column.presence(page);
+    Added component |column, page, last| column.newer(page, last, StampOf::Addition);
+    Changed component |column, page, last| column.newer(page, last, StampOf::Change);
 }
 
 macro_rules! filter_tuples {

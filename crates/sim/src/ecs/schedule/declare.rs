@@ -87,6 +87,7 @@ pub(crate) struct Declared {
     pub(super) triggers: Vec<Watch>,
     pub(super) conditions: Vec<MakeCheck>,
     pub(super) budget: Option<Duration>,
+    pub(super) side_by_side: bool,
 }
 
 /// What makes a system run besides the passing of ticks.
@@ -212,6 +213,29 @@ pub trait IntoSystems<Marker>: Sized {
         self.into_systems().each(|system| system.budget = Some(longest))
     }
 
+    /// They may run at the same time as their neighbours in the order that say so as well, if a node
+    /// has threads for its matches: what a world computes is the same with any number of threads.
+    /// For systems that take some hundred microseconds and more each; with less to do, waking a
+    /// thread takes longer.
+    ///
+    /// Systems of a stage that follow one another run side by side as long as none changes what
+    /// another one looks at, or sends events that another one sends or reads. Only one of them has
+    /// [`Commands`](crate::Commands), [`Inputs`](crate::Inputs), a certain index, grid or relation,
+    /// or components that data defines. Another system that asks for the same just waits. What
+    /// several look at is copied for each but one: some microseconds for 10,000 entities.
+    ///
+    /// ```
+    /// use rekindle_sim::doc_game::{Coin, Position, Runner, Velocity};
+    /// use rekindle_sim::{IntoSystems as _, Query, With};
+    ///
+    /// fn age(mut coins: Query<&mut Coin>) {}
+    /// fn think(places: Query<&Position>, mut runners: Query<&mut Velocity, With<Runner>>) {}
+    /// let systems = (age, think).side_by_side();
+    /// ```
+    fn side_by_side(self) -> Systems {
+        self.into_systems().each(|system| system.side_by_side = true)
+    }
+
     /// Another name than the function's; closures need one.
     fn named(self, name: &str) -> Systems {
         self.into_systems().each(|system| name.clone_into(&mut system.name))
@@ -263,6 +287,7 @@ impl<F: SystemFunction<M>, M: 'static> IntoSystems<(M,)> for F {
                 triggers: Vec::new(),
                 conditions: Vec::new(),
                 budget: None,
+                side_by_side: false,
             }],
         }
     }

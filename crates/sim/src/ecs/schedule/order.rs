@@ -1,6 +1,7 @@
 //! Puts the declared systems in one total order, or says everything that is wrong with them.
 
 use crate::ecs::registry::{self, Access, Registry, did_you_mean};
+use crate::ecs::schedule::beside;
 use crate::ecs::schedule::declare::{Declared, Stage, Systems};
 use crate::ecs::schedule::{Placed, Schedule};
 use crate::storage::stamp::POSITIONS;
@@ -48,7 +49,9 @@ impl Declarations {
                 }
             }
             assert_total(&systems);
-            Ok(Schedule { systems })
+            let batches = beside::batches(&systems, |system| system.side_by_side);
+            let possible = beside::batches(&systems, |_| true);
+            Ok(Schedule { systems, batches, possible })
         } else {
             Err(errors)
         }
@@ -57,8 +60,18 @@ impl Declarations {
 
 /// Resolves what a system touches; and what is wrong with it.
 fn place(stage: Stage, declared: Declared, registry: &mut Registry) -> (Placed, Vec<String>) {
-    let Declared { name, init, after, before, priority, every, triggers, conditions, budget } =
-        declared;
+    let Declared {
+        name,
+        init,
+        after,
+        before,
+        priority,
+        every,
+        triggers,
+        conditions,
+        budget,
+        side_by_side,
+    } = declared;
     let mut access = Access::of_system(registry);
     let system = init(registry, &mut access);
     let triggers = triggers.iter().map(|trigger| trigger(registry, &mut access)).collect();
@@ -96,6 +109,7 @@ fn place(stage: Stage, declared: Declared, registry: &mut Registry) -> (Placed, 
         triggers,
         conditions,
         budget,
+        side_by_side,
         stream,
         position: 0,
     };
