@@ -107,6 +107,15 @@ pub fn program() -> &'static str {
     })
 }
 
+/// This executable as it was started, for commands that are printed to be typed: in a game's folder
+/// `target/debug/my-game`, which [`program`] alone would not start.
+pub(crate) fn program_as_typed() -> String {
+    let named = std::env::args_os().next();
+    let name = named.map(|name| name.to_string_lossy().into_owned());
+    let name = name.filter(|name| !name.is_empty());
+    plain(name.as_deref().unwrap_or(NAME_IN_TEXTS)).into_owned()
+}
+
 /// The reason of a match without the `match ID: ` that it may begin with, for a place that has the
 /// id in front anyway. `id`: as it is printed in full.
 pub(crate) fn without_its_id(reason: &str, id: &str) -> String {

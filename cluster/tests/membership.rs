@@ -90,6 +90,16 @@ impl Node {
 }
 
 #[test]
+fn a_run_that_the_store_never_had_as_live_is_told_from_one_that_it_has() {
+    let mut node = Node::with(&[1, 2]);
+    assert!(!node.core.was_live(Incarnation(1)), "nothing was read yet");
+    node.tell(Event::Live(ids(&[2])));
+    assert!(!node.core.was_live(Incarnation(1)) && node.core.was_live(Incarnation(2)));
+    node.tell(Event::Live(ids(&[])));
+    assert!(!node.core.was_live(Incarnation(2)), "it is over, and not known any more");
+}
+
+#[test]
 fn a_process_that_ended_looks_dead_at_once_and_the_store_is_looked_at() {
     let mut node = Node::with(&[1, 2]);
     node.links.remove(&Incarnation(1));

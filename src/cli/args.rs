@@ -6,12 +6,13 @@ mod doc;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use rekindle_admin::profile;
+use rekindle_new::NewArgs;
 use rekindle_schema::job::JobStatus;
 
 use crate::exit;
-pub use developer::{BugReportArgs, DevArgs, ReplayArgs, WhyArgs};
+pub use developer::{BugReportArgs, DEV_NODES, DevArgs, ReplayArgs, WhyArgs};
 pub use doc::{DocCall, DocCommand, HowRead};
 
 // None of these types is `Debug`: values on a command line may be secrets.
@@ -312,34 +313,6 @@ pub struct CreateArgs {
     pub ttl: Option<u64>,
 }
 
-/// `rekindle new`.
-#[derive(Clone, Args)]
-pub struct NewArgs {
-    /// What the game is called: `a-z`, `0-9` and `-`.
-    pub name: String,
-    /// What it begins with.
-    #[arg(long, value_enum, default_value_t = Template::Arena)]
-    pub template: Template,
-    /// Where the crate goes [default: a directory of the game's name].
-    #[arg(long, value_name = "DIR")]
-    pub path: Option<PathBuf>,
-    /// Where the crate finds Rekindle: a checkout, or the URL of a git repository [default: the
-    /// checkout from which this executable was built].
-    #[arg(long, value_name = "DIR|URL")]
-    pub rekindle: Option<String>,
-}
-
-/// With what a new game begins.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Template {
-    /// Movement in real time, by inputs.
-    Arena,
-    /// Moves in turn, by commands, with timeouts.
-    Turns,
-    /// Hundreds of units, orders by command.
-    Strategy,
-}
-
 /// `rekindle demo`.
 #[derive(Clone, Args)]
 pub struct DemoArgs {
@@ -400,15 +373,16 @@ pub enum EffectsCommand {
 #[derive(Subcommand)]
 pub enum GameCommand {
     /// Draws a game as a Mermaid diagram.
+    #[command(group(ArgGroup::new("chart").required(true)))]
     Graph {
         /// The game [default: the first of this executable].
         #[arg(value_name = "GAME")]
         game: Option<String>,
         /// Its state machines: states, transitions, guards, timeouts.
-        #[arg(long, required_unless_present = "systems", conflicts_with = "systems")]
+        #[arg(long, group = "chart")]
         states: bool,
         /// Its systems, stage by stage, in the order in which they run.
-        #[arg(long)]
+        #[arg(long, group = "chart")]
         systems: bool,
     },
     /// Prints what snapshots of a game carry: its networked components and their fields.

@@ -23,6 +23,9 @@ use crate::exit::{Exit, Failure};
 use crate::screen::terminal::asked_to_end;
 use crate::text::counted;
 
+/// What a node says that has matches, and none of them with room.
+const NO_ROOM: &str = "RK-NODE-032";
+
 pub(super) fn run(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(play(context, args))
@@ -78,7 +81,16 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let why = why.unwrap_or_else(|| {
         format!("no input became durable and no command was answered within {} s", args.seconds)
     });
-    Err(Failure::new(Exit::Failed, format!("RK-CLI-148: not every bot could play: {why}")))
+    let next = if why.contains(NO_ROOM) {
+        format!(
+            "; `rekindle match create --game {}` makes one with room, `rekindle match ls --open` \
+             lists those that have some",
+            wanted.game
+        )
+    } else {
+        String::new()
+    };
+    Err(Failure::new(Exit::Failed, format!("RK-CLI-148: not every bot could play: {why}{next}")))
 }
 
 /// Why bots did not play, or not to the end, and how many for each reason.
@@ -137,7 +149,8 @@ fn tell(
     let mut value = serde_json::to_value(summary)?;
     value["reasons"] = serde_json::to_value(reasons)?;
     context.answer(&value, || {
-        let mut lines = played(summary);
+        // Of bots that were never let in there is nothing to count.
+        let mut lines = if summary.joins > 0 { played(summary) } else { Vec::new() };
         let moved = &summary.moved;
         if moved.count > 0 {
             lines.push(format!(

@@ -2,6 +2,7 @@
 //! answer is printed. Made by [`super::run`]; used by all commands and the demo.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use rekindle_actors::Games;
@@ -11,13 +12,14 @@ use rekindle_loadtest::{Brain, Move};
 use serde::Serialize;
 
 use super::Registered;
-use super::args::{Command, Common};
+use super::args::{Command, Common, DEV_NODES};
 use crate::config::{self as configuration, Config, Settings, Sources};
 use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
 use crate::node::card::NodeCard;
 use crate::node::sinks::Sinks;
 use crate::node::{chores, lobbies};
+use crate::text::counted;
 use crate::{dial, output};
 
 /// What every command works with.
@@ -163,14 +165,22 @@ impl Context {
     pub fn card(&self) -> Result<NodeCard, Failure> {
         let dir = &self.config.data_dir;
         NodeCard::running(dir).ok_or_else(|| {
-            let message = format!(
-                "RK-CLI-001: no node runs on {}; start one with `rekindle`, or \
-                name one with --admin",
-                dir.display()
-            );
+            let next = of_dev(dir).unwrap_or_else(|| {
+                "start one with `rekindle`, or name one with --admin".to_owned()
+            });
+            let message = format!("RK-CLI-001: no node runs on {}; {next}", dir.display());
             Failure::new(Exit::NoNode, message)
         })
     }
+}
+
+/// How the nodes are named that `rekindle dev` runs on a data directory, if it does.
+fn of_dev(dir: &Path) -> Option<String> {
+    let places = (1..=DEV_NODES).map(|number| dir.join(format!("n{number}")));
+    let running: Vec<_> = places.filter(|place| NodeCard::running(place).is_some()).collect();
+    let first = running.first()?.display();
+    let nodes = counted(running.len(), "node of `rekindle dev` does", "nodes of `rekindle dev` do");
+    Some(format!("{nodes}: name one with --data-dir {first}"))
 }
 
 /// What a command sets unless somebody says otherwise.

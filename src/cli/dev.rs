@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use self::rebuild::{Built, Rebuild};
 use super::args::DevArgs;
 use super::context::Context;
+use super::start::HOUSE_BOTS;
 use crate::demo::child::{Launch, NodeEvent, NodeProcess};
 use crate::exit::{Exit, Failure};
 use crate::node::card::NodeCard;
@@ -237,7 +238,7 @@ impl Company<'_> {
         let waiting = matches.iter().filter(stands).count();
         output::milestone(&format!("dev | going on: {going_on}; waiting: {waiting}"));
         for found in matches.iter().filter(stands) {
-            let (id, program) = (&found.id, text::program());
+            let (id, program) = (&found.id, text::program_as_typed());
             let why = found.reason.as_deref().unwrap_or("nobody said why");
             let why = text::without_its_id(why, id);
             output::milestone(&format!(
@@ -309,12 +310,14 @@ async fn words(context: &Context, store: &StoreAddress, nodes: &[Node]) -> Resul
     let admin = nodes.first().map(|node| dial::from_here(node.card.admin));
     lines.push(format!("ticket for player 1, valid for {} h: {ticket}", TICKET_S / 3_600));
     if let Some(admin) = admin {
-        let program = text::program();
+        let program = text::program_as_typed();
+        let create = create(context)?;
         lines.extend([
             String::new(),
             "Try, in another terminal:".to_owned(),
             String::new(),
-            format!("  {program} match create --bots 8 --admin {admin}"),
+            format!("  {program} {create} --admin {admin}"),
+            format!("  {program} watch --admin {admin}"),
             format!("  {program} cluster status --admin {admin}"),
             format!("  kill -9 {}    its matches go on at the others", nodes[0].card.pid),
             String::new(),
@@ -322,6 +325,19 @@ async fn words(context: &Context, store: &StoreAddress, nodes: &[Node]) -> Resul
         ]);
     }
     Ok(lines.join("\n"))
+}
+
+/// The command for a match as a first run has one: of the showcase, which goes on while somebody
+/// changes the game, and with no more bots than there is room for.
+fn create(context: &Context) -> Result<String, Failure> {
+    let game = context.first_game()?;
+    let bots = context.room(game)?.min(HOUSE_BOTS);
+    let config = context.showcase(game);
+    let config = match config.as_object() {
+        Some(keys) if keys.is_empty() => String::new(),
+        _ => format!(" --game-config '{}'", config.to_string().replace('\'', r"'\''")),
+    };
+    Ok(format!("match create --bots {bots}{config}"))
 }
 
 #[cfg(test)]

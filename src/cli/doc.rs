@@ -15,7 +15,7 @@ use crate::control::asked_documents;
 use crate::exit::{Exit, Failure};
 use crate::node::documents::reading::{self, Explained, Source, Wanted};
 use crate::node::documents::stored::Shelf;
-use crate::node::documents::{DocumentsError, order};
+use crate::node::documents::{DocumentsError, NO_KINDS, order};
 use crate::node::trial::TrialOptions;
 use crate::node::{ControlError, build};
 use crate::text::counted;
@@ -26,7 +26,10 @@ pub(super) fn run(context: &Context, command: DocCommand) -> Result<Exit, Failur
             DocCommand::Kinds => {
                 let kinds: Vec<CollectionInfo> =
                     context.node()?.get("/v1/documents").await.map_err(explain)?;
-                context.answer(&kinds, || kinds.iter().flat_map(kind_words).collect())?;
+                context.answer(&kinds, || match &kinds[..] {
+                    [] => vec![format!("this node has {NO_KINDS}")],
+                    all => all.iter().flat_map(kind_words).collect(),
+                })?;
             }
             DocCommand::Get { kind, key, how } => {
                 let question = Question::Get { key: key.clone() };

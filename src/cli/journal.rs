@@ -26,6 +26,14 @@ pub(super) fn journal(
     ticks: (u64, Option<u64>),
     times: (Option<String>, Option<String>),
 ) -> Result<Exit, Failure> {
+    if let (first, Some(last)) = ticks
+        && last < first
+    {
+        let message = format!(
+            "RK-CLI-269: no tick is in --from {first} --to {last}: name the earlier one first"
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let (since, until) =
         (times.0.as_deref().map(when).transpose()?, times.1.as_deref().map(when).transpose()?);
     let reading = context.reading()?;

@@ -13,16 +13,17 @@ use tokio::sync::oneshot;
 use super::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::node::Serving;
+use crate::node::boot;
 use crate::node::card::NodeCard;
 use crate::node::lifecycle::{self, Run};
 use crate::node::matches::NewMatch;
 use crate::node::milestone::Milestone;
 use crate::node::signals::Signals;
-use crate::text::{counted, plain, without_its_id};
+use crate::text::{counted, plain, program_as_typed, without_its_id};
 use crate::{control, dial, output, telemetry, text};
 
 /// House bots in the match of the first run, if it has room for so many.
-const HOUSE_BOTS: usize = 8;
+pub(super) const HOUSE_BOTS: usize = 8;
 /// Most matches that wait and are named at the start.
 const NAMED: usize = 5;
 
@@ -54,6 +55,11 @@ fn serve(
     // Before anything is claimed: what ends here has cost nobody anything.
     context.first_game()?;
     context.fit_to_start()?;
+    // Before its ports are found taken, which would say nothing of the directory.
+    let dir = &context.config.data_dir;
+    if let Some(card) = NodeCard::running(dir) {
+        return Err(boot::in_use(dir, Some(&card)).into());
+    }
     let ignored = context.settings.passed_over();
     if !ignored.is_empty() {
         let variables = ignored.join(", ");
@@ -152,10 +158,7 @@ fn to_words(milestone: &Milestone<'_>, options: &str) -> String {
 
 /// What runs, where to look, what to do next. Every line of it works as printed.
 fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
-    let program = std::env::args_os()
-        .next()
-        .map_or_else(|| "rekindle".to_owned(), |name| name.to_string_lossy().into_owned());
-    let program = plain(&program);
+    let program = program_as_typed();
     let host = &node.parts().host;
     let matches: Vec<_> =
         host.list().into_iter().filter_map(|status| host.find(status.match_id)).collect();

@@ -59,7 +59,7 @@ fn words(stats: &MatchStats) -> Vec<String> {
     let MatchStats { id, game, tick, source, statistics } = stats;
     let mut lines = vec![format!("match {id} ({game}) after tick {tick}, from {source}")];
     if statistics.is_empty() {
-        lines.push("its game declares no statistics".to_owned());
+        lines.push("its game declares no statistics: `game.statistic` does".to_owned());
     }
     for statistic in statistics {
         let StatisticStands { name, of, window, window_from, total, recent, .. } = statistic;

@@ -127,6 +127,12 @@ async fn take_lease(config: &Config) -> Result<Leased, NodeError> {
     Ok(Leased { store, keys, incarnation, pid_start, wish })
 }
 
+/// Why no other node starts on a data directory, with the node that is there if it is known.
+pub(crate) fn in_use(dir: &Path, card: Option<&NodeCard>) -> NodeError {
+    let who = card.map(|card| format!(" (pid {}, http://{})", card.pid, card.admin));
+    NodeError::InUse { dir: dir.to_owned(), who: who.unwrap_or_default() }
+}
+
 /// One node per data directory: the lock goes with the process, however it ends.
 pub(crate) fn lock(dir: &Path) -> Result<File, NodeError> {
     let place = |error: std::io::Error| NodeError::DataDir { dir: dir.to_owned(), error };
@@ -139,12 +145,7 @@ pub(crate) fn lock(dir: &Path) -> Result<File, NodeError> {
         .map_err(place)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let who = NodeCard::running(dir).map_or_else(String::new, |card| {
-                format!(" (pid {}, http://{})", card.pid, card.admin)
-            });
-            Err(NodeError::InUse { dir: dir.to_owned(), who })
-        }
+        Err(TryLockError::WouldBlock) => Err(in_use(dir, NodeCard::running(dir).as_ref())),
         Err(TryLockError::Error(error)) => Err(place(error)),
     }
 }

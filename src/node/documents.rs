@@ -73,11 +73,14 @@ pub enum Told {
     },
 }
 
+/// What a node has, in words, whose executable registers no documents.
+pub const NO_KINDS: &str = "no kinds of documents: `Node::document` in `main` registers one";
+
 /// Why a collection does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentsError {
     /// No such kind.
-    #[error("RK-DOC-120: no kind of document `{kind}` here; this node has: {known}")]
+    #[error("RK-DOC-120: no kind of document `{kind}` here; this node has {known}")]
     NoKind {
         /// What was asked for.
         kind: String,
@@ -214,12 +217,10 @@ impl Serving {
         let found = self.parts().games.get(kind).ok().filter(|game| game.collection().is_some());
         found.ok_or_else(|| DocumentsError::NoKind {
             kind: kind.to_owned(),
-            known: self
-                .collections()
-                .into_iter()
-                .map(|collection| collection.kind)
-                .collect::<Vec<_>>()
-                .join(", "),
+            known: match &self.collections()[..] {
+                [] => NO_KINDS.to_owned(),
+                all => all.iter().map(|found| &*found.kind).collect::<Vec<_>>().join(", "),
+            },
         })
     }
 

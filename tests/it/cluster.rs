@@ -89,6 +89,10 @@ fn dev_runs_several_nodes_says_which_one_died_and_stops_all() {
         (nodes.iter().filter(|node| node["state"] == "live").count() == 2).then_some(nodes)
     });
     assert_eq!(listed.len(), 2, "{listed:?}");
+    // Whoever forgets that these nodes are no single one is told how to name one of them.
+    let nobody = rekindle(dir.path(), &["match", "ls", "--data-dir", "d"]).expect(3).stderr;
+    assert!(nobody.contains("RK-CLI-001") && nobody.contains("--data-dir d/n1"), "{nobody}");
+    rekindle(dir.path(), &["match", "ls", "--data-dir", "d/n1"]).expect(0);
     let pid: i32 =
         std::fs::read_to_string(dir.path().join("d/n2/node.pid")).unwrap().trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();

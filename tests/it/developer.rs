@@ -169,7 +169,7 @@ fn dev_builds_again_what_was_changed_and_the_same_matches_go_on() {
     dev.current_dir(dir).env("CARGO", dir.join("cargo")).env_remove("CARGO_MANIFEST_DIR");
     dev.args(["dev", "--watch", "--nodes", "1"]);
     let mut dev = Told::from_command(dev);
-    let line = dev.wait_for("match create --bots 8 --admin");
+    let line = dev.wait_for("match create --bots 8 --game-config");
     let admin = line.split("--admin ").nth(1).unwrap().trim().to_owned();
     dev.wait_for("2 sources watched");
     let asked = ["match", "create", "--bots", "3", "--json", "--admin", &admin];

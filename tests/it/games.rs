@@ -65,6 +65,8 @@ fn a_game_is_drawn_and_nothing_to_draw_has_a_code() {
     assert!(phases.contains("arena_course_Live --> arena_course_Podium"), "{phases}");
     let nothing = rekindle(dir.path(), &["game", "graph", "skirmish", "--states"]).expect(1);
     assert!(nothing.stderr.contains("RK-CLI-200"), "{nothing:?}");
+    let which = rekindle(dir.path(), &["game", "graph", "arena"]).expect(2).stderr;
+    assert!(which.contains("--states") && which.contains("--systems"), "both are named: {which}");
     let unknown = rekindle(dir.path(), &["game", "graph", "aren", "--states"]);
     assert!(
         unknown.code != 0 && unknown.stderr.contains("arena, royale, skirmish, tictactoe"),

@@ -194,6 +194,8 @@ fn matches_are_listed_shown_and_stopped() {
         rekindle(dir.path(), &["match", "create", "--game-config", r#"{"widht":30}"#]).expect(2);
     assert!(done.stderr.contains("widht"), "{}", done.stderr);
 
+    let backwards = rekindle(dir.path(), &["journal", &two, "--from", "9", "--to", "5"]).expect(2);
+    assert!(backwards.stderr.contains("RK-CLI-269"), "{}", backwards.stderr);
     let journal = rekindle(dir.path(), &["journal", &two, "--from", "1", "--to", "60", "--json"])
         .expect(0)
         .stdout;
@@ -211,6 +213,14 @@ fn a_directory_has_one_node_at_a_time() {
         rekindle(dir.path(), &["start", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .expect(7);
     assert!(done.stderr.contains(&format!("pid {}", node.pid())), "{}", done.stderr);
+    // Also where its ports would be found taken: who types the same twice has forgotten the first.
+    let ports = std::fs::read(dir.path().join("rekindle-data/node.json")).unwrap();
+    let ports: Value = serde_json::from_slice(&ports).unwrap();
+    let (listen, admin) = (&ports["listen"], &ports["admin"]);
+    let again = ["--listen", listen.as_str().unwrap(), "--admin", admin.as_str().unwrap()];
+    let args: Vec<&str> = ["start"].into_iter().chain(again).collect();
+    let done = rekindle(dir.path(), &args).expect(7);
+    assert!(done.stderr.contains("RK-NODE-022"), "{}", done.stderr);
 }
 
 #[test]

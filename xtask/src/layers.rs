@@ -60,6 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("template-strategy", &["rekindle-sim", "rekindle"]),
     ("template-turns", &["rekindle-sim", "rekindle"]),
     ("rekindle-allocations", &[]),
+    ("rekindle-new", &[]),
     ("rekindle-testservers", &[]),
     (
         "rekindle-server",

@@ -1,6 +1,7 @@
 //! What a stranger does first: a game from each template of `rekindle new`, built in a folder of
 //! its own, and tested, which kills its node. Then one of them is changed while it is played
-//! (`dev --watch`), and clippy is asked about what would make it differ from run to run.
+//! (`dev --watch`), and clippy is asked about what would make it differ from run to run. The
+//! program that makes them is `rekindle-new`, as the book has it.
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
@@ -27,16 +28,15 @@ const TEMPLATES: [&str; 3] = ["arena", "turns", "strategy"];
 /// Makes, builds and tests a game from each template. The new crates share one target folder, which
 /// is empty at first.
 pub(crate) fn scaffold(wanted: &Scaffold) -> Result<()> {
-    run(Command::new("cargo").args(["build", "--locked", "--bin", "rekindle"]))?;
-    let rekindle = Path::new("target/debug/rekindle").canonicalize().context("no executable")?;
+    run(Command::new("cargo").args(["build", "--locked", "-p", "rekindle-new"]))?;
+    let new = Path::new("target/debug/rekindle-new").canonicalize().context("no executable")?;
     let folder = std::env::temp_dir().join(format!("rekindle-scaffold-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let count = if wanted.first { 1 } else { TEMPLATES.len() };
     for template in &TEMPLATES[..count] {
         let name = format!("my-{template}");
-        run(Command::new(&rekindle)
-            .args(["new", &name, "--template", template])
-            .current_dir(&folder))?;
+        run(Command::new(&new).args([&name[..], "--template", template]).current_dir(&folder))?;
+        run(Command::new("cargo").args(["fmt", "--check"]).current_dir(folder.join(&name)))?;
         let begun = Instant::now();
         run(Command::new("cargo")
             .arg("test")
@@ -57,7 +57,7 @@ pub(crate) fn scaffold(wanted: &Scaffold) -> Result<()> {
 fn changed_while_played(wanted: &Scaffold, folder: &Path) -> Result<()> {
     let dir = folder.join("my-arena");
     let mut dev = Dev::start(wanted, folder, &dir)?;
-    let line = dev.wait_for("match create --bots 8 --admin")?;
+    let line = dev.wait_for("match create --bots 8 --game-config")?;
     let admin = line.split("--admin ").nth(1).context("no address")?.trim().to_owned();
     dev.wait_for("watched: what you change")?;
     let game = folder.join("target/debug/my-arena");

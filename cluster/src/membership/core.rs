@@ -266,6 +266,12 @@ impl Membership {
             .map(|member| (&member.peer, member.looks(), member.link_quiet_ms.is_some()))
     }
 
+    /// Whether the store had the node as live since it is known. A run that ended before, such as
+    /// the last one of this node itself, is told of by gossip for a while and has never been.
+    pub fn was_live(&self, node: Incarnation) -> bool {
+        self.members.get(&node).is_some_and(|member| member.was_live)
+    }
+
     fn told(&mut self, now_ms: u64, peers: Vec<Peer>) {
         for peer in peers {
             let is_over = self.over.contains(&peer.incarnation);

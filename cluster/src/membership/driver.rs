@@ -195,13 +195,18 @@ impl Members {
         let node = peer.incarnation;
         let dialled = self.bus.dial(Some(node), &peer.address).await;
         if let Err(problem) = dialled {
-            if matches!(problem, NoLink::NobodyListens | NoLink::OtherNode { .. }) {
+            let is_gone = matches!(problem, NoLink::NobodyListens | NoLink::OtherNode { .. });
+            if is_gone {
                 self.apply(Event::NotThere(node));
             }
-            let said = self.no_links.lock().insert(node, problem.to_string());
-            if said.as_ref() != Some(&problem.to_string()) {
+            // A run that has ended is nothing to look after. One that begins is live in a moment,
+            // and then it is said.
+            let is_news = !is_gone || self.core.lock().was_live(node);
+            let problem = problem.to_string();
+            let said = is_news.then(|| self.no_links.lock().insert(node, problem.clone()));
+            if said.is_some_and(|before| before.as_ref() != Some(&problem)) {
                 tracing::warn!(code = "RK-PEER-024", %node, name = peer.name,
-                    address = peer.address, %problem, "no link; trying again");
+                    address = peer.address, problem, "no link; trying again");
             }
         }
         self.apply(Event::Dialled(node));

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rekindle_arena::Arena;
 use rekindle_duel::Duel;
+use rekindle_royale::Royale;
 use rekindle_sim::{Game, Harness, Workers};
 use rekindle_skirmish::Skirmish;
 use rekindle_tictactoe::TicTacToe;
@@ -78,6 +79,7 @@ fn all_games_are_the_same_with_any_number_of_threads() {
     let others = [
         alike::<Arena>(r#"{"endless": true}"#, 8, 300),
         alike::<Duel>("{}", 2, 200),
+        alike::<Royale>(r#"{"gather_s": 1, "rematch": true}"#, 8, 600),
         alike::<TicTacToe>(r#"{"rematch": true}"#, 2, 200),
         alike::<TemplateArena>(r#"{"rematch": true}"#, 4, 300),
         alike::<TemplateTurns>(r#"{"rematch": true}"#, 2, 200),

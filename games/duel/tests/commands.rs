@@ -92,6 +92,10 @@ fn a_bare_start_plays_the_game_with_as_many_bots_as_it_has_room_for() {
         out.contains("2 bots: RK-") && err.contains("RK-CLI-148") && err.contains("has room"),
         "{out}{err}"
     );
+    assert!(
+        err.contains("duel match create --game duel` makes one with room") && !out.contains("p50"),
+        "what to do next, and no figures of bots that never played: {out}{err}"
+    );
 
     // A match without words about the game is one of the game that there is.
     let (code, out, err) = run(dir.path(), &["match", "create", "--json"]);

@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+/// Most nodes that `rekindle dev` runs.
+pub const DEV_NODES: u16 = 9;
+
 /// `rekindle dev`.
 #[derive(Clone, Args)]
 pub struct DevArgs {
     /// How many.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    #[arg(long, default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(DEV_NODES)))]
     pub nodes: u16,
     /// Builds this executable again when its sources change, and starts all nodes again with it;
     /// their matches go on. For executables that cargo built: cargo run -- dev --watch

@@ -30,11 +30,11 @@ const CARGO: &[&str] = &[
 
 /// A name that works, as packages, games and ids are called: `star-wars`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name(String);
+pub(crate) struct Name(String);
 
 impl Name {
     /// Checks a name that somebody typed.
-    pub(super) fn new(typed: &str) -> Result<Self, String> {
+    pub(crate) fn new(typed: &str) -> Result<Self, String> {
         let part = |part: &str| {
             !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
         };
@@ -54,7 +54,7 @@ impl Name {
     }
 
     /// Why a name that is well formed does not work.
-    pub(super) fn taken(&self, why: &str) -> String {
+    pub(crate) fn taken(&self, why: &str) -> String {
         let Self(name) = self;
         format!(
             "RK-NEW-002: `{name}` cannot be the name of a game: {why}; take another one, such as \
@@ -63,17 +63,17 @@ impl Name {
     }
 
     /// As packages and games are called: `star-wars`.
-    pub(super) fn kebab(&self) -> &str {
+    pub(crate) fn kebab(&self) -> &str {
         &self.0
     }
 
     /// As crates are called in sources: `star_wars`.
-    pub(super) fn snake(&self) -> String {
+    pub(crate) fn snake(&self) -> String {
         self.0.replace('-', "_")
     }
 
     /// As types are called: `StarWars`.
-    pub(super) fn pascal(&self) -> String {
+    pub(crate) fn pascal(&self) -> String {
         self.0
             .split('-')
             .flat_map(|part| {
