@@ -21,8 +21,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use rekindle_admin::api::{
     AskedDocuments, AuditView, CallDocuments, CreateMatch, CreatedMatch, Draining, IssueTicket,
-    JobView, ListAudit, ListJobs, ListMatches, MatchView, MigrateMatch, Migrated, NodeView,
-    ResumeMatch, RunJob, SetStandby, StopMatch, Ticket, WhereView,
+    JobView, ListAudit, ListJobs, ListMatches, MATCH_FIELDS, MatchView, MigrateMatch, Migrated,
+    NodeView, ResumeMatch, RunJob, SetStandby, StopMatch, Ticket, WhereView,
 };
 use rekindle_admin::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
@@ -33,6 +33,7 @@ use rekindle_admin::stats::MatchStats;
 use rekindle_admin::values::MatchValues;
 use rekindle_admin::who::Who;
 use rekindle_schema::{JobId, MatchId};
+use rekindle_sim::documents::select::{Select, part};
 use rekindle_sim::documents::{wire as documents, words};
 use rekindle_store::{AuditQuery, JobFilter};
 use serde_json::Value as Json;
@@ -203,7 +204,9 @@ impl Control for Operated {
 
     fn matches(&self, wanted: ListMatches) -> Answer<'_, Vec<MatchView>> {
         async move {
-            let ListMatches { game, open, property } = wanted;
+            let ListMatches { game, open, property, filter, sort, limit } = wanted;
+            let select = Select::new(filter.as_deref(), sort.as_deref(), &MATCH_FIELDS);
+            let select = select.map_err(|problem| refused(ControlError::Invalid(problem)))?;
             let properties = views::properties(property.as_deref()).map_err(refused)?;
             let matches = match open {
                 None | Some(0) => self.node.matches().await,
@@ -215,7 +218,14 @@ impl Control for Operated {
                 let has = |(name, value): (&_, &_)| found.properties.get(name) == Some(value);
                 game.as_ref().is_none_or(|game| found.game == *game) && properties.iter().all(has)
             });
-            Ok(matches.into_iter().map(views::of_match).collect())
+            let views = matches.into_iter().map(views::of_match).map(|view| {
+                let row = serde_json::to_value(&view).unwrap_or_default();
+                (row, view)
+            });
+            let found = select.of(views.collect(), |(row, _), path| part(row, path));
+            let found = found.map_err(|problem| refused(ControlError::Invalid(problem)))?;
+            let most = limit.unwrap_or(usize::MAX);
+            Ok(found.into_iter().take(most).map(|(_, view)| view).collect())
         }
         .boxed()
     }

@@ -539,6 +539,16 @@ pub enum MatchCommand {
         /// Only those that were made with this property; may be given several times.
         #[arg(long, value_name = "NAME=VALUE", value_parser = rekindle_sim::property)]
         property: Vec<(String, String)>,
+        /// Only those for which it holds: `players > 4 and properties.mode = "duel"`; fields as
+        /// `--json` shows them.
+        #[arg(long = "where", value_name = "FILTER")]
+        filter: Option<String>,
+        /// By which field they are sorted, `-` before it for descending [default: id].
+        #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+        sort: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
     },
     /// Shows one match.
     Show {

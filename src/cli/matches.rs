@@ -14,8 +14,9 @@ use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
 use crate::text::{counted, without_its_id};
 use rekindle_admin::api::{
-    ClientView, CreateMatch, CreatedMatch, DrainNode, Draining, MatchView, MigrateMatch, Migrated,
-    NodeView, Otherwise, Place, ResumeMatch, Seat, SeatTicket, SetStandby, StopMatch, WhereView,
+    ClientView, CreateMatch, CreatedMatch, DrainNode, Draining, ListMatches, MatchView,
+    MigrateMatch, Migrated, NodeView, Otherwise, Place, ResumeMatch, Seat, SeatTicket, SetStandby,
+    StopMatch, WhereView,
 };
 use rekindle_admin::client::{AdminClient, ClientError};
 
@@ -28,8 +29,12 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
     let node = context.node()?;
     block_on(async {
         match command {
-            MatchCommand::Ls { game, open, property } => {
-                let matches = listed(&node, game.as_deref(), open, &property).await?;
+            MatchCommand::Ls { game, open, property, filter, sort, limit } => {
+                let property = (!property.is_empty()).then(|| in_words(&property));
+                let open = open.then_some(1);
+                let wanted = ListMatches { game, open, property, filter, sort, limit };
+                let matches: Vec<MatchView> =
+                    node.get_by("/v1/matches", &wanted).await.map_err(explain)?;
                 context.answer(&matches, || table(&matches))?;
             }
             MatchCommand::Show { prefix } => {
@@ -111,23 +116,6 @@ async fn answer_where(context: &Context, node: &AdminClient, prefix: &str) -> Re
     let place: WhereView = node.get(&path).await.map_err(explain)?;
     context.answer(&place, || whereabouts(&place))?;
     Ok(())
-}
-
-/// All matches, or those of a game, or with these properties, or those that players can join.
-async fn listed(
-    node: &AdminClient,
-    game: Option<&str>,
-    open: bool,
-    properties: &[(String, String)],
-) -> Result<Vec<MatchView>, Failure> {
-    let mut path = format!("/v1/matches?open={}", u8::from(open));
-    if !properties.is_empty() {
-        path.push_str("&property=");
-        path.push_str(&in_words(properties));
-    }
-    let mut matches: Vec<MatchView> = node.get(&path).await.map_err(explain)?;
-    matches.retain(|found| game.is_none_or(|game| found.game == game));
-    Ok(matches)
 }
 
 async fn standby(

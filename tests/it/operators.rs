@@ -296,6 +296,26 @@ fn a_lobby_finds_open_matches_by_game_and_properties() {
     assert!(both.len() == 2 && both.contains(&duel) && both.contains(&other), "{both:?}");
     assert!(ids(&listed(&[])).contains(&plain));
     assert!(listed(&["mode=race"]).is_empty());
+    // Lists are asked in the words of documents.
+    let asked = |words: &[&str]| {
+        let args = [&["match", "ls", "--game", "arena", "--json"], words].concat();
+        place.at("a", &args)
+    };
+    let found = |words: &[&str]| ids(asked(words).expect(0).json().as_array().unwrap());
+    let old = r#"properties.map in ("old-town", "new-town") and tick_rate >= 30"#;
+    assert_eq!(found(&["--where", old]), std::slice::from_ref(&duel));
+    let sorted = [other.clone(), duel.clone(), plain.clone()];
+    let made_here = r#"properties.mode = "duel" or house_bots = 1"#;
+    assert_eq!(found(&["--sort", "-properties.map", "--where", made_here]), sorted);
+    assert_eq!(found(&["--sort", "properties.map", "--limit", "1"]).len(), 1);
+    for (filter, words) in [
+        ("players > \"4\"", "`players`, which is a number"),
+        ("player > 4", "no field `player`, did you mean `players`?"),
+        ("players >", "the filter `players >`"),
+    ] {
+        let refused = asked(&["--where", filter]);
+        assert!(refused.code != 0 && refused.stderr.contains(words), "{filter}: {refused:?}");
+    }
     let shown = place.at("a", &["match", "show", duel.as_str().unwrap()]).expect(0).stdout;
     assert!(shown.contains("property   mode=duel"), "{shown}");
     let wrong = place.at("a", &["match", "ls", "--property", "duel"]);

@@ -225,7 +225,35 @@ pub struct ListMatches {
     pub open: Option<u8>,
     /// Only matches that were made with all of these properties: `mode=duel,map=old`.
     pub property: Option<String>,
+    /// Only matches for which this holds, a filter over [`MATCH_FIELDS`] in the words of documents:
+    /// `players > 4 and properties.mode = "duel"`.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// The field by which they are sorted, `-` before it for descending; by id without one.
+    pub sort: Option<String>,
+    /// At most so many.
+    pub limit: Option<usize>,
 }
+
+/// The fields of a [`MatchView`] by which matches are filtered and sorted.
+pub const MATCH_FIELDS: [&str; 16] = [
+    "id",
+    "game",
+    "state",
+    "reason",
+    "tick",
+    "durable",
+    "node",
+    "tick_rate",
+    "slowdown",
+    "rules",
+    "properties",
+    "epoch",
+    "players",
+    "seats",
+    "house_bots",
+    "attempts",
+];
 
 /// `POST /v1/matches`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -75,6 +75,17 @@ impl AdminClient {
         self.json("GET", path, Vec::new()).await
     }
 
+    /// `GET path` with a query.
+    pub async fn get_by<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let query = serde_urlencoded::to_string(query)
+            .map_err(|error| ClientError::Strange(self.addr, error.to_string()))?;
+        self.json("GET", &format!("{path}?{query}"), Vec::new()).await
+    }
+
     /// `POST path` with a JSON body.
     pub async fn post<T: DeserializeOwned>(
         &self,

@@ -45,7 +45,11 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("GET", "/readyz", "players are let in; behind the first line, matches that do not run"),
     ("GET", "/metrics", "Prometheus metrics"),
     ("GET", "/v1/node", "this node"),
-    ("GET", "/v1/matches", "all matches; ?open=1: with free seats; ?game=NAME; ?property=A=B,..."),
+    (
+        "GET",
+        "/v1/matches",
+        "all matches; ?open=1: with free seats; ?game=, ?property=A=B,.., ?where=, ?sort=, ?limit=",
+    ),
     ("POST", "/v1/matches", "creates one: `rekindle match create`"),
     ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
     ("GET", "/v1/matches/{id}/where", "which node has it: `rekindle match where`"),

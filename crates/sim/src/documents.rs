@@ -13,7 +13,8 @@
 //! * `declare`: how a kind is declared.
 //! * `apply`: what an order does: a pure function over the documents that it names.
 //! * `collection`: the game that keeps the documents, and remembers which effects it has applied.
-//! * `filter`, `read`: questions, answered from a world without changing it.
+//! * `filter`, `read`: questions, answered from a world without changing it. [`select`]: which rows
+//!   are wanted, in which order; lists of matches are asked in the same words.
 //! * `types`: refuses filters that compare a field with values that it never has.
 //! * `words`: what is wrong with a JSON, for people.
 //!
@@ -25,7 +26,8 @@ pub(crate) mod collection;
 pub(crate) mod declare;
 pub(crate) mod filter;
 pub(crate) mod read;
-mod types;
+pub mod select;
+pub(crate) mod types;
 pub mod wire;
 pub mod words;
 

@@ -62,7 +62,7 @@ impl Operator {
 
 impl Filter {
     /// Whether it lets through what `field` says the fields are.
-    pub(crate) fn holds(&self, field: &impl Fn(&str) -> Json) -> bool {
+    pub(crate) fn holds(&self, field: &(impl Fn(&str) -> Json + ?Sized)) -> bool {
         match self {
             Self::And(all) => all.iter().all(|filter| filter.holds(field)),
             Self::Or(any) => any.iter().any(|filter| filter.holds(field)),

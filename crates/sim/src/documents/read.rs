@@ -1,20 +1,19 @@
 //! Questions to a collection, answered from its world, or from that of a checkpoint, without
 //! changing it.
 
-use std::cmp::Ordering;
-
 use serde_json::{Map, Value as Json, json};
 
 use super::apply::Stage;
 use super::collection::{Applied, ByKey, Counts, Declared, Entry, outcome_of, staged};
 use super::declare::{Aggregate, Calculate, Declaration, Document, Together, attributes};
-use super::filter::{self, Filter};
-use super::types;
+use super::select::{Select, inside, sorted};
+use super::types::Field;
 use super::wire::{
     Access, MAX_ANSWER, MAX_ROWS, Outcome, Plan, Query, Question, Refusal, Reply, Row,
 };
 use super::words;
 use crate::ecs::world::World;
+use crate::game::matches::guarded;
 use crate::storage::column::bits;
 use crate::value::component::Component;
 use crate::value::entity::Entity;
@@ -143,24 +142,33 @@ pub(super) fn field(row: &Row, path: &str) -> Json {
             None => return Json::Null,
         },
     };
-    let inside = |of: Json, part: &str| match part.parse::<usize>() {
-        Ok(place) => of.get(place).cloned().unwrap_or_default(),
-        Err(_) => of.get(part).cloned().unwrap_or_default(),
-    };
-    parts.fold(first, inside)
+    parts.fold(first, |of, part| inside(&of, part).cloned().unwrap_or_default())
 }
 
-/// Refuses a field that no document of the kind has.
-fn known<D: Document>(declared: &Declaration<D>, path: &str) -> Result<(), Refusal> {
-    let name = path.split('.').next().unwrap_or_default();
+/// The filter and the order of a query, if they fit the documents of the kind.
+fn select<D: Document>(
+    world: &World,
+    declared: &Declaration<D>,
+    query: &Query,
+) -> Result<Select, String> {
     let mut names = attributes::<D>();
     names.extend(declared.calculations.keys().cloned());
     names.extend(["key".to_owned(), "version".to_owned()]);
-    if names.iter().any(|known| known == name) {
-        return Ok(());
-    }
-    let problem = format!("no field `{name}`; there are: {}", names.join(", "));
-    Err(Refusal::Question { problem })
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let sort = query.sort.as_deref().or(Some("key"));
+    let select = Select::new(query.filter.as_deref(), sort, &names)?;
+    // Calculations are the game's; of one that panics on a new document nothing is known.
+    let entry = Entry { key: String::new(), version: 0 };
+    let usual = guarded(|| row_of(declared, entry, &D::initial())).ok();
+    let usual = usual.as_ref().map(|row| move |path: &str| field(row, path));
+    select.check(usual.as_ref().map(|field| field as Field<'_>), &|with| {
+        each::<Entry>(world, |entity, _| {
+            if let Some(row) = row::<D>(world, declared, entity) {
+                with(&|path| field(&row, path));
+            }
+        });
+    })?;
+    Ok(select)
 }
 
 fn rows<D: Document>(
@@ -168,28 +176,8 @@ fn rows<D: Document>(
     declared: &Declaration<D>,
     query: &Query,
 ) -> Result<Reply, Refusal> {
-    let filter: Option<Filter> = match &query.filter {
-        Some(text) => Some(filter::parse(text).map_err(|problem| Refusal::Question {
-            problem: format!("the filter `{text}`, {problem}"),
-        })?),
-        None => None,
-    };
-    let comparisons = filter.as_ref().map(Filter::comparisons).unwrap_or_default();
-    for (path, ..) in &comparisons {
-        known(declared, path)?;
-    }
-    types::check(declared, &comparisons, &|with| {
-        each::<Entry>(world, |entity, _| {
-            if let Some(row) = row::<D>(world, declared, entity) {
-                with(&row);
-            }
-        });
-    })?;
-    let (by, descending) = match query.sort.as_deref() {
-        Some(sort) => (sort.strip_prefix('-').unwrap_or(sort), sort.starts_with('-')),
-        None => ("key", false),
-    };
-    known(declared, by)?;
+    let select = select(world, declared, query).map_err(|problem| Refusal::Question { problem })?;
+    let (by, descending) = select.order().unwrap_or(("key", false));
     let limit = query.limit.unwrap_or(USUAL_ROWS);
     if limit > MAX_ROWS {
         let problem = format!(
@@ -201,8 +189,7 @@ fn rows<D: Document>(
     let mut found = Vec::new();
     each::<Entry>(world, |entity, _| {
         let Some(row) = row::<D>(world, declared, entity) else { return };
-        let through = filter.as_ref().is_none_or(|filter| filter.holds(&|path| field(&row, path)));
-        if through {
+        if select.holds(&|path| field(&row, path)) {
             found.push((field(&row, by), row));
         }
     });
@@ -225,17 +212,6 @@ fn rows<D: Document>(
         .collect();
     let more = query.skip.saturating_add(rows.len()) < matching;
     Ok(Reply::Rows { rows, matching, more })
-}
-
-/// An order of all values: numbers, texts and truth values as they are, others before.
-fn sorted(a: &Json, b: &Json) -> Ordering {
-    let rank = |value: &Json| match value {
-        Json::Bool(_) => 1,
-        Json::Number(_) => 2,
-        Json::String(_) => 3,
-        _ => 0,
-    };
-    filter::order(a, b).unwrap_or_else(|| rank(a).cmp(&rank(b)))
 }
 
 fn stats<D: Document>(world: &World, declared: &Declaration<D>) -> Map<String, Json> {

@@ -1,54 +1,47 @@
 //! Refuses filters that compare a field with values of a type that it never has: they would find
-//! nothing, or everything, and not say why. Called by [`super::read`].
+//! nothing, or everything, and not say why. Called by [`super::select`].
 //!
-//! What types a field has is read off documents as they are shown, for that is what a filter
-//! compares: a new document with the defaults, and, if that does not settle it, all that there are.
+//! What types a field has is read off rows as they are shown, for that is what a filter compares:
+//! of a usual one, and, if that does not settle it, of all that there are.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use super::collection::Entry;
-use super::declare::{Declaration, Document};
 use super::filter::Operator;
-use super::read::{field, row_of};
-use super::wire::{Refusal, Row};
-use crate::game::matches::guarded;
 
 /// What a filter compares: field, how, and with what.
 type Comparison<'a> = (&'a str, Operator, &'a Json);
 
-/// Calls what it is given for each document that there is.
-type Rows<'a> = &'a dyn Fn(&mut dyn FnMut(&Row));
+/// What is at a path of a row.
+pub(crate) type Field<'a> = &'a dyn Fn(&str) -> Json;
 
-/// Refuses a comparison that holds for no document, or for all, by the types alone.
-pub(super) fn check<D: Document>(
-    declared: &Declaration<D>,
+/// Calls what it is given for each row that there is.
+pub(crate) type Rows<'a> = &'a dyn Fn(&mut dyn FnMut(Field<'_>));
+
+/// Refuses a comparison that holds for no row, or for all, by the types alone. `usual` is a row of
+/// which the types are known before any is there.
+pub(super) fn check(
     comparisons: &[Comparison<'_>],
+    usual: Option<Field<'_>>,
     rows: Rows<'_>,
-) -> Result<(), Refusal> {
-    let refused = |problem| Err(Refusal::Question { problem });
+) -> Result<(), String> {
     if let Some((path, ..)) =
         comparisons.iter().find(|(_, how, with)| how.orders() && with.is_null())
     {
-        return refused(format!(
-            "the filter orders `{path}` by null: with null only = and != compare"
-        ));
+        return Err(format!("the filter orders `{path}` by null: with null only = and != compare"));
     }
-    // Calculations are the game's; of one that panics on a new document nothing is known.
-    let entry = Entry { key: String::new(), version: 0 };
-    let usual = guarded(|| row_of(declared, entry, &D::initial())).ok();
     for comparison in comparisons.iter().filter(|(.., with)| !with.is_null()) {
         let mut types = Types::default();
-        if let Some(row) = &usual {
-            types.add(row, comparison.0);
+        if let Some(field) = usual {
+            types.add(field, comparison.0);
         }
         if types.fit(comparison.2) {
             continue;
         }
-        rows(&mut |row| types.add(row, comparison.0));
+        rows(&mut |field| types.add(field, comparison.0));
         if let Some(problem) = types.refuse(comparison) {
-            return refused(problem);
+            return Err(problem);
         }
     }
     Ok(())
@@ -62,10 +55,10 @@ struct Types {
 }
 
 impl Types {
-    fn add(&mut self, row: &Row, path: &str) {
-        self.own.extend(type_of(&field(row, path)));
+    fn add(&mut self, field: Field<'_>, path: &str) {
+        self.own.extend(type_of(&field(path)));
         if let Some((whole, _)) = path.rsplit_once('.') {
-            self.whole.extend(type_of(&field(row, whole)));
+            self.whole.extend(type_of(&field(whole)));
         }
     }
 
