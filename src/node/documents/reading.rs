@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use rekindle_schema::Tick;
 use rekindle_sim::documents::wire::{Plan, Question, Refusal, Reply};
 use rekindle_sim::documents::words;
 use serde::{Deserialize, Serialize};
@@ -189,6 +190,9 @@ impl Serving {
             }
             None => self.memory_or_store(kind, question).await?,
         };
+        if read.source == Source::Memory {
+            self.shelf.told(kind, Tick(read.tick));
+        }
         if explain {
             read.explained.of_row(&self.shelf, kind).await;
         }

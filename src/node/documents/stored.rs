@@ -3,7 +3,8 @@
 //!
 //! The newest checkpoint is restored and the records behind it are replayed, with the same checks
 //! as in a recovery; nothing is claimed and nothing is written. What was built is kept for a
-//! moment, so that questions in quick succession do not replay again. Called by
+//! moment, so that questions in quick succession do not replay again; not if this node has told
+//! something newer from memory meanwhile. Called by
 //! [`super::reading`] in a node, and by `rekindle doc` where no node answers.
 //!
 //! # What counts
@@ -53,6 +54,9 @@ pub struct Shelf {
     trials: Trials,
     /// Held while one is built: one at a time, so that memory is bounded.
     kept: tokio::sync::Mutex<BTreeMap<MatchId, Kept>>,
+    /// The newest tick of each collection that was told from memory: what was built before it is
+    /// not told any more, or who asks would see time go backwards.
+    told: Mutex<BTreeMap<MatchId, Tick>>,
     /// Collections whose replay ended a process: the version of their row then, and how it ended.
     deadly: Mutex<BTreeMap<MatchId, (u64, String)>>,
 }
@@ -115,8 +119,15 @@ impl Shelf {
         let build = trials.build;
         // One death is enough: nothing is parked for it.
         let trials = Trials::at_once(1, TrialOptions { deaths: 1, ..trials });
-        let (kept, deadly) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { store, games, build, other_build, trials, kept, deadly }
+        let (kept, told, deadly) = Default::default();
+        Self { store, games, build, other_build, trials, kept, told, deadly }
+    }
+
+    /// An answer as of this tick was told from memory.
+    pub fn told(&self, kind: &str, tick: Tick) {
+        let mut told = self.told.lock();
+        let newest = told.entry(collection_id(kind)).or_default();
+        *newest = tick.max(*newest);
     }
 
     /// What the directory says of the collection of a kind; none if there is no collection yet.
@@ -178,7 +189,9 @@ impl Shelf {
         let row = self.store.leases.get(id).await.map_err(|error| unreachable(&error))?;
         let Some(row) = row else { return Ok(None) };
         shelf.retain(|_, kept| kept.at.elapsed() < FRESH_FOR);
-        if let Some(kept) = shelf.get(&id).filter(|kept| kept.row == row.version) {
+        let told = self.told.lock().get(&id).copied().unwrap_or_default();
+        let counts = |kept: &&Kept| kept.row == row.version && kept.built.tick >= told;
+        if let Some(kept) = shelf.get(&id).filter(counts) {
             return Ok(Some((Arc::clone(&kept.built), true)));
         }
         shelf.remove(&id);
