@@ -20,11 +20,9 @@ use super::matches;
 use super::watch::coded;
 use crate::clock;
 use crate::exit::{Exit, Failure};
+use crate::node::links::NO_ROOM;
 use crate::screen::terminal::asked_to_end;
 use crate::text::counted;
-
-/// What a node says that has matches, and none of them with room.
-const NO_ROOM: &str = "RK-NODE-032";
 
 pub(super) fn run(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -26,6 +26,9 @@ use super::whereabouts::{Lookup, Whereabouts};
 #[cfg(test)]
 mod tests;
 
+/// What a node says that has matches, and none of them with room.
+pub(crate) const NO_ROOM: &str = "RK-NODE-032";
+
 /// The matches of this node.
 pub struct Links {
     host: Host,
@@ -115,7 +118,7 @@ impl Links {
                 format!("RK-NODE-220: no match{of} runs here: name one, or ask another node");
             refused(RefuseCode::NoMatch, words)
         } else {
-            let words = format!("RK-NODE-032: no match{of} here has room for a player");
+            let words = format!("{NO_ROOM}: no match{of} here has room for a player");
             refused(RefuseCode::Full, words)
         }
     }

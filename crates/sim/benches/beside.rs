@@ -5,7 +5,6 @@
 //! them share, which is copied for three of them, or each has a column of its own. Ticks of three
 //! worlds in turns: one after the other; declared side by side, with one thread; with two. Wall
 //! time, since it is spread over threads: two cores must be free (`chrt -f 50` makes them so).
-#![expect(missing_docs, reason = "a program")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark has a clock")]
 
 use std::sync::Arc;

@@ -160,8 +160,9 @@
 //! own: [`GameBuilder::entity_states`], [`EntityTransitions`].
 //!
 //! **Several threads** go over one query with [`Query::par_for_each`] and [`Query::par_map`], and
-//! run systems [side by side](IntoSystems::side_by_side), if a node has some for its matches; what a
-//! world computes is the same with any number of them. See [`Workers`] and [`IntoSystems::budget`].
+//! run systems [side by side](IntoSystems::side_by_side), if a node has some for its matches; what
+//! a world computes is the same with any number of them. See [`Workers`] and
+//! [`IntoSystems::budget`].
 //!
 //! **Values of the whole world** have names: [`GameBuilder::calculation`] and
 //! [`GameBuilder::aggregates`] declare them, [`World::value`] and `rekindle match values` read

@@ -71,8 +71,8 @@ impl Schedule {
         })
     }
 
-    /// The systems in the order in which they run, as a Mermaid flow chart: a box for each stage, in
-    /// it one for those that run side by side, arrows for `after`, `before` and `chain`.
+    /// The systems in the order in which they run, as a Mermaid flow chart: a box for each stage,
+    /// in it one for those that run side by side, arrows for `after`, `before` and `chain`.
     pub(crate) fn chart(&self) -> String {
         let mut lines = vec!["flowchart LR".to_owned()];
         let mut stage = None;
@@ -121,25 +121,32 @@ impl Schedule {
         watched: &mut Watched<'_>,
     ) {
         debug_assert_eq!(world.last_runs.len(), self.systems.len());
-        let mut batches = self.batches_of(world, watched).iter().peekable();
-        let mut index = 0;
-        while let Some(placed) = self.systems.get(index) {
+        let mut batches = self.batches_of(world, watched);
+        // The place behind the systems that have run in batches.
+        let mut behind = 0;
+        for (index, placed) in self.systems.iter().enumerate() {
             if index > 0 && self.systems[index - 1].stage != placed.stage {
                 watched.stage_ends(self.systems[index - 1].stage);
                 self.end_stage(world, placed.position - 1, hook_running);
             }
-            if let Some(batch) = batches.next_if(|batch| batch.from == index) {
+            if let [batch, later @ ..] = batches
+                && batch.from == index
+            {
                 self.run_batch(world, batch, &running);
-                index = batch.to();
+                (behind, batches) = (batch.to(), later);
+            }
+            if index < behind {
                 continue;
             }
             watched.system(index);
-            if let Some(run) = self.due(world, index) {
-                self.run_one(world, index, &run, &running);
-            } else {
+            let run = placed.run_in(world, index);
+            if !placed.due(world, &run) {
                 watched.skipped();
+                continue;
             }
-            index += 1;
+            running(index);
+            placed.system.run(world, &run);
+            world.last_runs[index] = run.stamp;
         }
         let end = self.systems.last().map_or(1, |last| last.position + 1);
         watched.stage_ends(self.systems.last().map_or(Stage::Last, |last| last.stage));
@@ -158,46 +165,26 @@ impl Schedule {
     }
 
     /// Runs the systems of a batch: side by side, if more than one of them is due.
-    fn run_batch(&self, world: &mut World, batch: &Batch, running: &(impl Fn(usize) + Sync)) {
+    fn run_batch(&self, world: &mut World, batch: &Batch, running: &(dyn Fn(usize) + Sync)) {
         // Nothing that one of them does decides whether another one is due.
         let due: Vec<(usize, Run)> = (batch.from..batch.to())
-            .filter_map(|place| Some((place, self.due(world, place)?)))
+            .map(|place| (place, self.systems[place].run_in(world, place)))
+            .filter(|(place, run)| self.systems[*place].due(world, run))
             .collect();
         match world.workers.clone() {
             Some(workers) if due.len() > 1 => {
                 beside::run(world, batch, &self.systems, &due, &*workers, running);
-                for (place, run) in due {
-                    world.last_runs[place] = run.stamp;
+            }
+            _ => {
+                for (place, run) in &due {
+                    running(*place);
+                    self.systems[*place].system.run(world, run);
                 }
             }
-            _ => due.iter().for_each(|(place, run)| self.run_one(world, *place, run, running)),
         }
-    }
-
-    /// The run of a system in this tick, if it is due.
-    fn due(&self, world: &World, index: usize) -> Option<Run> {
-        let placed = &self.systems[index];
-        let run = Run {
-            stamp: stamp(world.tick, placed.position),
-            last: world.last_runs[index],
-            stream: placed.stream,
-            tick: world.tick,
-        };
-        let due = placed.due(world, &run);
-        debug_assert!(
-            !due || run.last < run.stamp,
-            "system `{}` last ran at stamp {}, which is not before {}",
-            placed.name,
-            run.last,
-            run.stamp
-        );
-        due.then_some(run)
-    }
-
-    fn run_one(&self, world: &mut World, index: usize, run: &Run, running: &impl Fn(usize)) {
-        running(index);
-        self.systems[index].system.run(world, run);
-        world.last_runs[index] = run.stamp;
+        for (place, run) in due {
+            world.last_runs[place] = run.stamp;
+        }
     }
 
     /// Carries out what the stage asked for, and completes what it did.
@@ -212,13 +199,34 @@ impl Schedule {
 }
 
 impl Placed {
-    /// Whether it runs in this tick.
-    fn due(&self, world: &World, run: &Run) -> bool {
-        run.tick.0.is_multiple_of(self.every)
-            && self.triggered(world, run.last)
-            && self.conditions.iter().all(|holds| holds(world, run))
+    /// Its run in this tick, if it is due; `index` is its place among all systems.
+    #[inline]
+    fn run_in(&self, world: &World, index: usize) -> Run {
+        Run {
+            stamp: stamp(world.tick, self.position),
+            last: world.last_runs[index],
+            stream: self.stream,
+            tick: world.tick,
+        }
     }
 
+    /// Whether it runs in this tick.
+    #[inline]
+    fn due(&self, world: &World, run: &Run) -> bool {
+        let due = run.tick.0.is_multiple_of(self.every)
+            && self.triggered(world, run.last)
+            && self.conditions.iter().all(|holds| holds(world, run));
+        debug_assert!(
+            !due || run.last < run.stamp,
+            "system `{}` last ran at stamp {}, which is not before {}",
+            self.name,
+            run.last,
+            run.stamp
+        );
+        due
+    }
+
+    #[inline]
     fn triggered(&self, world: &World, last: Stamp) -> bool {
         self.triggers.is_empty()
             || self.triggers.iter().any(|trigger| match *trigger {

@@ -1,5 +1,6 @@
 //! Systems side by side: what a world computes, and says, does not depend on how many threads there
 //! are, nor on which system is done first.
+#![expect(clippy::disallowed_methods, reason = "systems wait for each other, up to a limit")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -163,6 +164,19 @@ impl Asked {
     }
 }
 
+impl Workers for Asked {
+    fn everywhere(&self, work: &(dyn Fn() + Sync)) {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        self.pool.everywhere(work);
+    }
+    fn grain(&self) -> usize {
+        self.pool.grain()
+    }
+    fn all_side_by_side(&self) -> bool {
+        self.all
+    }
+}
+
 /// No other thread, but all systems that can run side by side have worlds of their own: what one
 /// of them looks at without saying so is missing there.
 pub struct Apart;
@@ -176,19 +190,6 @@ impl Workers for Apart {
     }
     fn all_side_by_side(&self) -> bool {
         true
-    }
-}
-
-impl Workers for Asked {
-    fn everywhere(&self, work: &(dyn Fn() + Sync)) {
-        self.times.fetch_add(1, Ordering::Relaxed);
-        self.pool.everywhere(work);
-    }
-    fn grain(&self) -> usize {
-        self.pool.grain()
-    }
-    fn all_side_by_side(&self) -> bool {
-        self.all
     }
 }
 

@@ -62,7 +62,9 @@ macro_rules! ledgers {
     )*};
 }
 
-ledgers!(OfSellers "sellers", OfWares "wares", OfPlaces "places", OfLosses "losses", OfCalls "calls");
+ledgers!(
+    OfSellers "sellers", OfWares "wares", OfPlaces "places", OfLosses "losses", OfCalls "calls"
+);
 
 const PRICE: &str = r#"{"id": "price", "fields": [{"name": "coins", "type": "u16"}]}"#;
 

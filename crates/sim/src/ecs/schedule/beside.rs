@@ -120,7 +120,7 @@ pub(super) fn run(
     systems: &[Placed],
     due: &[(usize, Run)],
     workers: &dyn Workers,
-    running: &(impl Fn(usize) + Sync),
+    running: &(dyn Fn(usize) + Sync),
 ) {
     let needs = |place: usize| &batch.lanes[place - batch.from];
     let mut worlds = std::mem::take(&mut world.lanes);
@@ -159,7 +159,7 @@ fn run_lanes(
     lanes: &[Mutex<Lane<'_>>],
     due: &[(usize, Run)],
     workers: &dyn Workers,
-    running: &(impl Fn(usize) + Sync),
+    running: &(dyn Fn(usize) + Sync),
 ) {
     let next = AtomicUsize::new(0);
     workers.everywhere(&|| {

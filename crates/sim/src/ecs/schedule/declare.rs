@@ -213,8 +213,9 @@ pub trait IntoSystems<Marker>: Sized {
         self.into_systems().each(|system| system.budget = Some(longest))
     }
 
-    /// They may run at the same time as their neighbours in the order that say so as well, if a node
-    /// has threads for its matches: what a world computes is the same with any number of threads.
+    /// They may run at the same time as their neighbours in the order that say so as well, if a
+    /// node has threads for its matches: what a world computes is the same with any number of
+    /// threads.
     /// For systems that take some hundred microseconds and more each; with less to do, waking a
     /// thread takes longer.
     ///
