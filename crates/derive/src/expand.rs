@@ -269,6 +269,16 @@ fn canonicalise(field: &Field, place: &TokenStream) -> TokenStream {
     }
 }
 
+/// Whether `place` has canonical form, an expression of type `&` field.
+fn is_canonical(field: &Field, place: &TokenStream) -> TokenStream {
+    let ty = &field.ty;
+    if let Some((low, high)) = &field.attributes.range {
+        quote! { ::rekindle_sim::value::within::<#ty>(#place, #low, #high) }
+    } else {
+        quote! { ::rekindle_sim::value::Value::is_canonical(#place) }
+    }
+}
+
 fn shapes(fields: &[Field]) -> TokenStream {
     let parts = fields.iter().map(|field| {
         let (name, ty, initial) = (&field.name, &field.ty, initial(field));
@@ -327,6 +337,10 @@ fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
         let member = &field.member;
         canonicalise(field, &quote! { &mut self.#member })
     });
+    let is_canonical = fields.iter().map(|field| {
+        let member = &field.member;
+        is_canonical(field, &quote! { &self.#member })
+    });
     quote! {
         #checks
         impl ::rekindle_sim::value::Value for #name {
@@ -353,6 +367,10 @@ fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
             #[inline]
             fn canonicalise(&mut self) {
                 #(#canonicalise)*
+            }
+            #[inline]
+            fn is_canonical(&self) -> bool {
+                true #(& #is_canonical)*
             }
         }
     }

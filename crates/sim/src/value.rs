@@ -139,6 +139,12 @@ pub trait Value: Sized + Clone + Send + Sync + 'static {
     /// kept. Runs at the end of each tick on what changed.
     #[inline]
     fn canonicalise(&mut self) {}
+    /// Whether the value surely has that form; one of which this says no may have it too. A look at
+    /// many values is cheaper than to write them all again.
+    #[inline]
+    fn is_canonical(&self) -> bool {
+        !Self::CANONICALISES
+    }
 }
 
 /// The canonical bytes of `value`.
@@ -165,6 +171,12 @@ pub fn clamp<T: PartialOrd>(value: &mut T, low: T, high: T) {
         Some(_) if *value > high => *value = high,
         Some(_) => {}
     }
+}
+
+/// Whether [`clamp`] leaves `value` as it is. Called by derived code.
+#[inline]
+pub fn within<T: PartialOrd>(value: &T, low: T, high: T) -> bool {
+    (low..=high).contains(value)
 }
 
 macro_rules! integers {
@@ -217,6 +229,10 @@ macro_rules! floats {
             fn canonicalise(&mut self) {
                 // Without a branch, so that the compiler can do several at once.
                 *self = if self.is_nan() { Self::from_bits($nan) } else { *self };
+            }
+            #[inline]
+            fn is_canonical(&self) -> bool {
+                !self.is_nan()
             }
         }
     )*};
@@ -303,6 +319,10 @@ impl<T: Value> Value for Option<T> {
     fn canonicalise(&mut self) {
         self.iter_mut().for_each(T::canonicalise);
     }
+    #[inline]
+    fn is_canonical(&self) -> bool {
+        self.as_ref().is_none_or(T::is_canonical)
+    }
 }
 
 impl<T: Value, const N: usize> Value for [T; N] {
@@ -334,6 +354,10 @@ impl<T: Value, const N: usize> Value for [T; N] {
     }
     fn canonicalise(&mut self) {
         self.iter_mut().for_each(T::canonicalise);
+    }
+    #[inline]
+    fn is_canonical(&self) -> bool {
+        self.iter().fold(true, |all, value| all & value.is_canonical())
     }
 }
 
@@ -450,6 +474,12 @@ macro_rules! tuples {
             fn canonicalise(&mut self) {
                 let ($($name,)+) = self;
                 $($name.canonicalise();)+
+            }
+            #[inline]
+            #[expect(non_snake_case, reason = "the elements are named like their types")]
+            fn is_canonical(&self) -> bool {
+                let ($($name,)+) = self;
+                true $(& $name.is_canonical())+
             }
         }
     };

@@ -1,7 +1,6 @@
 //! Definitions and rows in a world: what `setup`, `join`, `command`, hooks and tests do with
 //! components that data defines. Systems have [`crate::custom::systems`].
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::custom::define::{CustomDefinition, CustomError, Defined, MOST, Row};
@@ -76,8 +75,8 @@ impl World {
         if let Some(column) = self.custom_column(id) {
             let values = column.values.borrow();
             for slot in slots(&column.present) {
-                if let Some(Some(page)) = values.get(slot / PAGE) {
-                    rows.push((slot, new.adopt(&known, &page[slot % PAGE])?));
+                if let Some(row) = column.place(slot).and_then(|at| values.get(at)) {
+                    rows.push((slot, new.adopt(&known, row)?));
                 }
             }
         }
@@ -213,17 +212,14 @@ impl World {
     ) -> Result<(), CustomError> {
         let defined = self.defined(id)?;
         let field = defined.field(field)?;
-        let (page, bit) = (entity.slot() as usize / PAGE, entity.slot() as usize % PAGE);
-        let column = self
-            .custom_column(id)
-            .filter(|column| self.contains(entity) && column.has(entity.slot() as usize));
+        let column = self.custom_column(id).filter(|_| self.contains(entity));
         let absent = || self.absent(entity, id);
         let column = column.ok_or_else(absent)?;
+        let at = column.place(entity.slot() as usize).ok_or_else(absent)?;
         let mut values = column.values.borrow_mut();
-        let row = values.get_mut(page).and_then(Option::as_mut).and_then(|of| of.get_mut(bit));
-        let changed: Option<&Cell<Stamp>> =
-            column.stamps.get(page).and_then(Option::as_ref).map(|stamps| &stamps.changed[bit]);
-        let (Some(row), Some(changed)) = (row, changed) else { return Err(absent()) };
+        let (Some(row), Some(changed)) = (values.get_mut(at), column.changed.get(at)) else {
+            return Err(absent());
+        };
         if defined.set(row, field, value)? {
             debug_assert!(changed.get() <= now, "a change goes back to stamp {now}");
             changed.set(now);

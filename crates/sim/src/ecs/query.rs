@@ -16,9 +16,9 @@ use crate::ecs::registry::{Access, Registry};
 use crate::ecs::system::SystemParam;
 use crate::ecs::workers::Workers;
 use crate::ecs::world::World;
-use crate::storage::column::{PAGE, bits_of, first_run};
+use crate::storage::column::PAGE;
 use crate::storage::entities::Entities;
-use crate::storage::stamp::Run;
+use crate::storage::stamp::{Run, Stamp};
 use crate::value::entity::Entity;
 
 /// The entities that have what `D` fetches and pass `F`.
@@ -67,17 +67,17 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     pub fn iter(&self) -> QueryIter<'_, 'w, D, F> {
         let cursor = D::read_cursor(&self.data);
         let run = D::read_run(&cursor, 0..0);
-        let (entities, filter) = (self.entities.words(), &self.filter);
-        let slots = ReadSlots { entities, filter, cursor, now: self.run, page: 0, mask: 0 };
+        let (entities, filter, Run { stamp, last, .. }) = (self.entities, &self.filter, self.run);
+        let slots = ReadSlots { entities, filter, cursor, stamp, last, next_page: 0, mask: 0 };
         QueryIter { slots, run }
     }
 
     /// All items, ascending by slot, to change.
     pub fn iter_mut(&mut self) -> QueryIterMut<'_, 'w, D, F> {
-        let mut cursor = D::cursor(&mut self.data, self.run.stamp);
+        let mut cursor = D::cursor(&mut self.data);
         let run = D::run(&mut cursor, 0..0);
-        let (entities, filter) = (self.entities.words(), &self.filter);
-        let slots = Slots { entities, filter, cursor, now: self.run, page: 0, mask: 0 };
+        let (entities, filter, Run { stamp, last, .. }) = (self.entities, &self.filter, self.run);
+        let slots = Slots { entities, filter, cursor, stamp, last, next_page: 0, mask: 0 };
         QueryIterMut { slots, run }
     }
 
@@ -124,14 +124,12 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     }
 }
 
-/// So many neighbouring slots are gone over as a run; fewer one by one, which begins sooner.
-const RUN: usize = 8;
-
 macro_rules! iterators {
     ($(
         $(#[$doc:meta])*
-        $iter:ident, $slots:ident, $cursor:ident, $item:ident, $seek:ident, $next:ident,
-        $run:ident, $begin:ident, |$found:ident, $stamp:ident| $of_run:expr;
+        $iter:ident, $slots:ident, $cursor:ident, $item:ident, $seek:ident, $run:ident,
+        $begin:ident, |$found:ident, $stamp:ident| $of_run:expr,
+        |$cursor_of:ident, $at:ident| $single:expr;
     )*) => {$(
         $(#[$doc])*
         pub struct $iter<'g, 'w, D: QueryData, F: QueryFilter> {
@@ -142,50 +140,71 @@ macro_rules! iterators {
 
         /// The slots that are still to come.
         struct $slots<'g, 'w, D: QueryData, F: QueryFilter> {
-            entities: &'g [u64],
+            entities: &'g Entities,
             filter: &'g F::Guard<'w>,
             cursor: D::$cursor<'g>,
-            now: Run,
+            /// What changes are marked with.
+            stamp: Stamp,
+            /// Changes with a greater stamp are new to the filter.
+            last: Stamp,
             /// The page after the one that `mask` is of.
-            page: usize,
+            next_page: usize,
             mask: u64,
         }
 
         impl<'g, D: QueryData, F: QueryFilter> $slots<'g, '_, D, F> {
+            /// Goes to the next page; whether there is one.
+            #[inline]
+            fn turn(&mut self) -> bool {
+                let page = self.next_page;
+                let Some(&alive) = self.entities.words().get(page) else { return false };
+                self.next_page += 1;
+                let mask = alive & D::$seek(&mut self.cursor, page);
+                self.mask = match mask {
+                    0 => 0,
+                    mask => mask & F::mask(self.filter, page, self.last),
+                };
+                true
+            }
+
             /// Goes to the next page that has some, unless this one still has; whether there is
             /// one.
             #[inline]
             fn find(&mut self) -> bool {
                 while self.mask == 0 {
-                    let Some(&alive) = self.entities.get(self.page) else { return false };
-                    let page = self.page;
-                    self.page += 1;
-                    if alive != 0 {
-                        let mask = alive & D::$seek(&mut self.cursor, page);
-                        self.mask = if mask == 0 {
-                            0
-                        } else {
-                            mask & F::mask(self.filter, page, self.now.last)
-                        };
+                    if !self.turn() {
+                        return false;
                     }
                 }
                 true
             }
 
-            /// Takes the next ones as a run, if enough of them are neighbours.
+            /// Takes the next ones that are neighbours; there is at least one. A run goes on into
+            /// later pages, unless what the filter says of those can still change.
             #[inline]
-            fn run(&mut self) -> Option<D::$run<'g>> {
-                let run = first_run(self.mask).filter(|run| D::RUNS && run.len() >= RUN)?;
-                self.mask &= !bits_of(&run);
-                Some(D::$begin(&mut self.cursor, run))
+            fn run(&mut self) -> D::$run<'g> {
+                let first = self.mask.trailing_zeros() as usize;
+                let count = (self.mask >> first).trailing_ones() as usize;
+                // Adding to the lowest bit carries through those that follow it: they are cleared.
+                self.mask &= self.mask.wrapping_add(1 << first);
+                let start = (self.next_page - 1) * PAGE + first;
+                let mut slots = start..start + count;
+                while F::FIXED && slots.end == self.next_page * PAGE && self.turn() {
+                    let more = self.mask.trailing_ones();
+                    slots.end += more as usize;
+                    self.mask &= u64::MAX.checked_shl(more).unwrap_or(0);
+                }
+                D::$begin(&mut self.cursor, slots)
             }
 
-            /// Takes the next one: its bit in the page before `page`, and its item.
+            /// Takes the next one: its slot and its item.
             #[inline]
             fn single(&mut self) -> Option<(usize, D::$item<'g>)> {
                 let bit = self.mask.trailing_zeros() as usize;
                 self.mask &= self.mask - 1;
-                Some((bit, D::$next(&mut self.cursor, bit)?))
+                let slot = (self.next_page - 1) * PAGE + bit;
+                let ($cursor_of, $at, $stamp) = (&mut self.cursor, slot, self.stamp);
+                Some((slot, $single?))
             }
         }
 
@@ -193,19 +212,21 @@ macro_rules! iterators {
             type Item = D::$item<'g>;
             #[inline]
             fn next(&mut self) -> Option<Self::Item> {
-                let $stamp = self.slots.now.stamp;
-                if let Some($found) = self.run.next() {
-                    return Some($of_run);
+                let $stamp = self.slots.stamp;
+                loop {
+                    // Items come out of this one place, so that a loop over a run is a loop of its
+                    // own for the compiler.
+                    if let Some($found) = self.run.next() {
+                        return Some($of_run);
+                    }
+                    if !self.slots.find() {
+                        return None;
+                    }
+                    if !D::RUNS {
+                        return self.slots.single().map(|(_, item)| item);
+                    }
+                    self.run = self.slots.run();
                 }
-                if !self.slots.find() {
-                    return None;
-                }
-                let Some(run) = self.slots.run() else {
-                    return self.slots.single().map(|(_, item)| item);
-                };
-                self.run = run;
-                let $found = self.run.next()?;
-                Some($of_run)
             }
 
             /// What `for_each`, `sum` and the like do: the loop over a run has no other conditions
@@ -213,11 +234,11 @@ macro_rules! iterators {
             #[inline]
             fn fold<B, G: FnMut(B, Self::Item) -> B>(self, first: B, mut body: G) -> B {
                 let Self { mut slots, run } = self;
-                let $stamp = slots.now.stamp;
+                let $stamp = slots.stamp;
                 let mut all = run.fold(first, |all, $found| body(all, $of_run));
                 while slots.find() {
-                    if let Some(run) = slots.run() {
-                        all = run.fold(all, |all, $found| body(all, $of_run));
+                    if D::RUNS {
+                        all = slots.run().fold(all, |all, $found| body(all, $of_run));
                     } else {
                         let Some((_, item)) = slots.single() else { return all };
                         all = body(all, item);
@@ -231,11 +252,11 @@ macro_rules! iterators {
 
 iterators! {
     /// See [`Query::iter`].
-    QueryIter, ReadSlots, ReadCursor, ReadItem, read_seek, read_item,
-    ReadRun, read_run, |found, _stamp| D::of_read_run(found);
+    QueryIter, ReadSlots, ReadCursor, ReadItem, read_seek, ReadRun, read_run,
+    |found, _stamp| D::of_read_run(found), |cursor, slot| D::read_item(cursor, slot);
     /// See [`Query::iter_mut`].
-    QueryIterMut, Slots, Cursor, Item, seek, item,
-    Run, run, |found, stamp| D::of_run(found, stamp);
+    QueryIterMut, Slots, Cursor, Item, seek, Run, run,
+    |found, stamp| D::of_run(found, stamp), |cursor, slot| D::item(cursor, slot, stamp);
 }
 
 impl<'g, D: QueryData, F: QueryFilter> QueryIterMut<'g, '_, D, F> {
@@ -244,8 +265,7 @@ impl<'g, D: QueryData, F: QueryFilter> QueryIterMut<'g, '_, D, F> {
         if !self.slots.find() {
             return None;
         }
-        let (bit, item) = self.slots.single()?;
-        Some(((self.slots.page - 1) * PAGE + bit, item))
+        self.slots.single()
     }
 }
 

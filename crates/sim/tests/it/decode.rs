@@ -132,6 +132,7 @@ fn round_trip<T: Value + std::fmt::Debug>(mut given: T) {
     let bytes = value::to_bytes(&given);
     assert!(bytes.len() >= T::MIN_SIZE);
     let back: T = value::from_bytes(&bytes).unwrap();
+    assert!(!given.is_canonical() || format!("{given:?}") == format!("{back:?}"), "{given:?}");
     given.canonicalise();
     assert_eq!(value::to_bytes(&back), value::to_bytes(&given), "{back:?} {given:?}");
     assert!(value::from_bytes::<T>(&[&bytes[..], &[0]].concat()).is_err());

@@ -21,10 +21,16 @@ fn entities() -> impl Strategy<Value = Vec<Has>> {
     })
 }
 
-/// The entities, each with its number as the value of all that it has.
-fn spawn(world: &mut World, entities: &[Has]) -> Vec<Entity> {
-    let spawn = |(number, has): (usize, &Has)| {
-        let entity = world.spawn(());
+/// The entities, each with its number as the value of all that it has. They get it from the last
+/// one to the first, if `backwards`: pages of columns come in any order.
+fn spawn(world: &mut World, entities: &[Has], backwards: bool) -> Vec<Entity> {
+    let names: Vec<Entity> = entities.iter().map(|_| world.spawn(())).collect();
+    let mut all: Vec<(usize, Entity, &Has)> =
+        names.iter().zip(entities).enumerate().map(|(n, (name, has))| (n, *name, has)).collect();
+    if backwards {
+        all.reverse();
+    }
+    for (number, entity, has) in all {
         let value = number as f32 / 100.0;
         if has.0 {
             world.insert(entity, Position { x: value, y: 0.0 });
@@ -35,9 +41,8 @@ fn spawn(world: &mut World, entities: &[Has]) -> Vec<Entity> {
         if has.2 {
             world.insert(entity, Coin { worth: number as u8 });
         }
-        entity
-    };
-    entities.iter().enumerate().map(spawn).collect()
+    }
+    names
 }
 
 #[derive(Debug, Clone, PartialEq, Component)]
@@ -118,10 +123,13 @@ proptest! {
     })]
 
     #[test]
-    fn a_query_gives_each_entity_once_with_its_own_values(all in entities()) {
+    fn a_query_gives_each_entity_once_with_its_own_values(
+        all in entities(),
+        backwards in any::<bool>(),
+    ) {
         let mut duel = Harness::<Duel>::with_config(1, r#"{"coins": 0}"#);
         let world = duel.world_mut();
-        let names = spawn(world, &all);
+        let names = spawn(world, &all, backwards);
         let wanted = |which: fn(&Has) -> bool| -> Vec<(Entity, f32)> {
             let these = names.iter().zip(&all).enumerate().filter(|(_, (_, has))| which(has));
             these.map(|(number, (name, _))| (*name, number as f32 / 100.0)).collect()

@@ -7,22 +7,23 @@ use std::ops::Range;
 use std::{mem, slice};
 
 use crate::storage::change::Mut;
-use crate::storage::column::{Column, PAGE, Pages, Stamps};
+use crate::storage::column::Column;
 use crate::storage::stamp::Stamp;
 use crate::value::component::Component;
 
 /// The borrow of a column that is read.
 pub struct ReadGuard<'w, T> {
     pub(super) column: &'w Column<T>,
-    pub(super) values: Ref<'w, Pages<T>>,
+    pub(super) values: Ref<'w, Vec<T>>,
 }
 
 /// Goes over a column that is read.
 pub struct ReadCursor<'g, T> {
-    present: &'g [u64],
-    pages: &'g [Option<Box<[T]>>],
-    page: Option<&'g [T]>,
-    mask: u64,
+    column: &'g Column<T>,
+    values: &'g Vec<T>,
+    /// How much less than its number the place of a slot is, in this page and those right behind
+    /// it.
+    offset: usize,
 }
 
 impl<'g, T> ReadCursor<'g, T> {
@@ -30,38 +31,42 @@ impl<'g, T> ReadCursor<'g, T> {
         Self::over(guard.column, &guard.values)
     }
 
-    pub(super) fn over(column: &'g Column<T>, pages: &'g Pages<T>) -> Self {
-        Self { present: &column.present, pages, page: None, mask: 0 }
+    pub(super) fn over(column: &'g Column<T>, values: &'g Vec<T>) -> Self {
+        Self { column, values, offset: 0 }
     }
 
+    /// Goes to a page; the slots that have the component.
     #[inline]
     pub(super) fn seek(&mut self, page: usize) -> u64 {
-        self.mask = self.present.get(page).copied().unwrap_or(0);
-        self.page = self.pages.get(page).and_then(Option::as_deref);
-        self.mask
+        let present = self.column.presence(page);
+        if present != 0 {
+            self.offset = self.column.places.offset(page);
+        }
+        present
     }
 
     #[inline]
-    pub(super) fn item(&self, bit: usize) -> Option<&'g T> {
-        self.page?.get(bit)
+    pub(super) fn item(&self, slot: usize) -> Option<&'g T> {
+        self.values.get(slot.wrapping_sub(self.offset))
     }
 
     /// The values of neighbouring slots that all have the component.
     #[inline]
-    pub(super) fn run(&self, bits: Range<usize>) -> slice::Iter<'g, T> {
-        self.page.and_then(|page| page.get(bits)).unwrap_or_default().iter()
+    pub(super) fn run(&self, slots: Range<usize>) -> slice::Iter<'g, T> {
+        let (start, end) = (slots.start - self.offset, slots.end - self.offset);
+        self.values.get(start..end).unwrap_or_default().iter()
     }
 
     #[inline]
-    pub(super) fn item_if_present(&self, bit: usize) -> Option<&'g T> {
-        if self.mask >> bit & 1 == 1 { self.item(bit) } else { None }
+    pub(super) fn item_if_present(&self, slot: usize) -> Option<&'g T> {
+        if self.column.has(slot) { self.item(slot) } else { None }
     }
 }
 
 /// The borrow of a column that is changed.
 pub struct WriteGuard<'w, T> {
     pub(super) column: &'w Column<T>,
-    pub(super) values: RefMut<'w, Pages<T>>,
+    pub(super) values: RefMut<'w, Vec<T>>,
 }
 
 /// Values of neighbouring slots, with their stamps.
@@ -69,73 +74,51 @@ pub(super) type WriteRun<'g, T> = Zip<slice::IterMut<'g, T>, slice::Iter<'g, Cel
 
 /// Goes over a column that is changed.
 pub struct WriteCursor<'g, T> {
-    present: &'g [u64],
-    stamps: &'g [Option<Box<Stamps>>],
-    pages: slice::IterMut<'g, Option<Box<[T]>>>,
-    next_page: usize,
-    values: slice::IterMut<'g, T>,
-    next_bit: usize,
-    changed: Option<&'g [Cell<Stamp>; PAGE]>,
-    mask: u64,
-    stamp: Stamp,
+    column: &'g Column<T>,
+    /// Those that are still to come, up to the last one of the column.
+    values: &'g mut [T],
+    /// As in [`ReadCursor`].
+    offset: usize,
 }
 
 impl<'g, T> WriteCursor<'g, T> {
-    pub(super) fn new(guard: &'g mut WriteGuard<'_, T>, stamp: Stamp) -> Self {
-        let (pages, values) = (guard.values.iter_mut(), [].iter_mut());
-        let Column { present, stamps, .. } = guard.column;
-        Self {
-            present,
-            stamps,
-            pages,
-            next_page: 0,
-            values,
-            next_bit: 0,
-            changed: None,
-            mask: 0,
-            stamp,
-        }
+    pub(super) fn new(guard: &'g mut WriteGuard<'_, T>) -> Self {
+        Self { column: guard.column, values: &mut guard.values, offset: 0 }
     }
 
+    /// Goes to a page; the slots that have the component.
     #[inline]
     pub(super) fn seek(&mut self, page: usize) -> u64 {
-        self.mask = self.present.get(page).copied().unwrap_or(0);
-        if self.mask != 0 {
-            debug_assert!(page >= self.next_page, "pages are asked for in ascending order");
-            let values = self.pages.nth(page - self.next_page).and_then(Option::as_deref_mut);
-            self.next_page = page + 1;
-            self.values = values.unwrap_or_default().iter_mut();
-            self.next_bit = 0;
-            self.changed =
-                self.stamps.get(page).and_then(Option::as_deref).map(|stamps| &stamps.changed);
+        let present = self.column.presence(page);
+        if present != 0 {
+            self.offset = self.column.places.offset(page);
         }
-        self.mask
+        present
     }
 
     #[inline]
-    pub(super) fn item(&mut self, bit: usize) -> Option<Mut<'g, T>> {
-        debug_assert!(bit >= self.next_bit, "slots are asked for in ascending order");
-        let value = self.values.nth(bit - self.next_bit)?;
-        self.next_bit = bit + 1;
-        Some(Mut::new(value, &self.changed?[bit], self.stamp))
+    pub(super) fn item(&mut self, slot: usize, stamp: Stamp) -> Option<Mut<'g, T>> {
+        let (value, changed) = self.run(slot..slot + 1).next()?;
+        Some(Mut::new(value, changed, stamp))
     }
 
     /// The values of neighbouring slots that all have the component, with their stamps.
     #[inline]
-    pub(super) fn run(&mut self, bits: Range<usize>) -> WriteRun<'g, T> {
-        let values = mem::take(&mut self.values).into_slice();
-        let skipped = bits.start.saturating_sub(self.next_bit).min(values.len());
-        let values = &mut values[skipped..];
-        let (run, rest) = values.split_at_mut(bits.len().min(values.len()));
-        self.values = rest.iter_mut();
-        self.next_bit = bits.end;
-        let changed = self.changed.and_then(|changed| changed.get(bits)).unwrap_or_default();
-        run.iter_mut().zip(changed)
+    pub(super) fn run(&mut self, slots: Range<usize>) -> WriteRun<'g, T> {
+        let changed = self.column.changed.as_slice();
+        let (start, end) = (slots.start - self.offset, slots.end - self.offset);
+        let next = changed.len() - self.values.len();
+        debug_assert!(start >= next, "slots are asked for in ascending order");
+        let values = mem::take(&mut self.values);
+        let (run, later) = values.split_at_mut_checked(end - next).unwrap_or_default();
+        self.values = later;
+        let run = run.get_mut(start.wrapping_sub(next)..).unwrap_or_default();
+        run.iter_mut().zip(changed.get(start..end).unwrap_or_default())
     }
 
     #[inline]
-    pub(super) fn item_if_present(&mut self, bit: usize) -> Option<Mut<'g, T>> {
-        if self.mask >> bit & 1 == 1 { self.item(bit) } else { None }
+    pub(super) fn item_if_present(&mut self, slot: usize, stamp: Stamp) -> Option<Mut<'g, T>> {
+        if self.column.has(slot) { self.item(slot, stamp) } else { None }
     }
 }
 
@@ -144,20 +127,12 @@ pub(super) fn write_get<'g, T: Component>(
     slot: usize,
     stamp: Stamp,
 ) -> Option<Mut<'g, T>> {
-    if !guard.column.has(slot) {
-        return None;
-    }
-    let value = guard.values.get_mut(slot / PAGE)?.as_mut()?.get_mut(slot % PAGE)?;
-    let changed = &guard.column.stamps.get(slot / PAGE)?.as_ref()?.changed[slot % PAGE];
-    Some(Mut::new(value, changed, stamp))
+    let at = guard.column.place(slot)?;
+    Some(Mut::new(guard.values.get_mut(at)?, guard.column.changed.get(at)?, stamp))
 }
 
-pub(super) fn read_get<'g, T>(
-    column: &Column<T>,
-    values: &'g Pages<T>,
-    slot: usize,
-) -> Option<&'g T> {
-    if column.has(slot) { values.get(slot / PAGE)?.as_ref()?.get(slot % PAGE) } else { None }
+pub(super) fn read_get<'g, T>(column: &Column<T>, values: &'g [T], slot: usize) -> Option<&'g T> {
+    values.get(column.place(slot)?)
 }
 
 #[cfg(test)]
@@ -166,14 +141,16 @@ mod tests {
     use crate::game::doc_game::Coin;
 
     #[test]
-    #[should_panic(expected = "pages are asked for in ascending order")]
+    #[should_panic(expected = "slots are asked for in ascending order")]
     fn a_cursor_that_goes_back_is_noticed() {
         let mut column = Column::new();
         column.insert(3, Coin { worth: 1 }, 1);
         column.insert(70, Coin { worth: 1 }, 1);
         let mut guard = WriteGuard { column: &column, values: column.values.borrow_mut() };
-        let mut cursor = WriteCursor::new(&mut guard, 2);
+        let mut cursor = WriteCursor::new(&mut guard);
         cursor.seek(1);
+        cursor.item(70, 2);
         cursor.seek(0);
+        cursor.item(3, 2);
     }
 }

@@ -12,7 +12,6 @@ use crate::ecs::query::cursor::{
 use crate::ecs::registry::{Access, Registry};
 use crate::ecs::world::World;
 use crate::storage::change::Mut;
-use crate::storage::column::PAGE;
 use crate::storage::entities::Entities;
 use crate::storage::stamp::Stamp;
 use crate::value::component::Component;
@@ -21,17 +20,17 @@ use crate::value::entity::Entity;
 /// What a query can fetch: `&T`, `&mut T`, `Option<&T>`, `Option<&mut T>`, [`Entity`], and tuples
 /// of those.
 ///
-/// A *guard* holds the borrow of the columns, a *cursor* goes over them page by page.
+/// A *guard* holds the borrow of the columns, a *cursor* goes over them from front to back.
 pub trait QueryData {
     /// Indices of the columns that it fetches; found once, when the game is built.
     type State: Send + Sync + 'static;
     /// The borrowed columns.
     type Guard<'w>;
-    /// Goes over the pages and may change values.
+    /// Goes over the slots and may change values.
     type Cursor<'g>;
-    /// Goes over the pages.
+    /// Goes over the slots.
     type ReadCursor<'g>;
-    /// Neighbouring slots of a page. As the iterators of the standard library: so a tuple of them
+    /// Neighbouring slots. As the iterators of the standard library: so a tuple of them
     /// has one end, and costs one comparison an item.
     type Run<'g>: Iterator;
     /// As `Run`, to read.
@@ -50,14 +49,16 @@ pub trait QueryData {
     fn guard<'w>(state: &Self::State, world: &'w World) -> Option<Self::Guard<'w>>;
     /// Which slots of a page qualify.
     fn mask(guard: &Self::Guard<'_>, page: usize) -> u64;
-    /// Starts at the first page.
-    fn cursor<'g>(guard: &'g mut Self::Guard<'_>, stamp: Stamp) -> Self::Cursor<'g>;
-    /// The qualifying slots of a page; pages are asked for in ascending order.
+    /// Starts at the first slot.
+    fn cursor<'g>(guard: &'g mut Self::Guard<'_>) -> Self::Cursor<'g>;
+    /// Goes to a page: which of its slots qualify. Pages are asked for one after the other.
     fn seek(cursor: &mut Self::Cursor<'_>, page: usize) -> u64;
-    /// The item of a slot of that page; slots are asked for in ascending order.
-    fn item<'g>(cursor: &mut Self::Cursor<'g>, bit: usize) -> Option<Self::Item<'g>>;
-    /// These slots of that page, which all qualify; slots are asked for in ascending order.
-    fn run<'g>(cursor: &mut Self::Cursor<'g>, bits: Range<usize>) -> Self::Run<'g>;
+    /// The item of a slot of that page that qualifies; slots are asked for in ascending order.
+    fn item<'g>(cursor: &mut Self::Cursor<'g>, slot: usize, stamp: Stamp)
+    -> Option<Self::Item<'g>>;
+    /// Neighbouring slots which all qualify, of that page and those before it; slots are asked for
+    /// in ascending order.
+    fn run<'g>(cursor: &mut Self::Cursor<'g>, slots: Range<usize>) -> Self::Run<'g>;
     /// The item that a run gives.
     fn of_run(found: <Self::Run<'_> as Iterator>::Item, stamp: Stamp) -> Self::Item<'_>;
     /// As [`QueryData::cursor`].
@@ -65,9 +66,9 @@ pub trait QueryData {
     /// As [`QueryData::seek`].
     fn read_seek(cursor: &mut Self::ReadCursor<'_>, page: usize) -> u64;
     /// As [`QueryData::item`].
-    fn read_item<'g>(cursor: &Self::ReadCursor<'g>, bit: usize) -> Option<Self::ReadItem<'g>>;
+    fn read_item<'g>(cursor: &Self::ReadCursor<'g>, slot: usize) -> Option<Self::ReadItem<'g>>;
     /// As [`QueryData::run`].
-    fn read_run<'g>(cursor: &Self::ReadCursor<'g>, bits: Range<usize>) -> Self::ReadRun<'g>;
+    fn read_run<'g>(cursor: &Self::ReadCursor<'g>, slots: Range<usize>) -> Self::ReadRun<'g>;
     /// As [`QueryData::of_run`].
     fn of_read_run(found: <Self::ReadRun<'_> as Iterator>::Item) -> Self::ReadItem<'_>;
     /// The item of any slot.
@@ -125,11 +126,11 @@ macro_rules! component_data {
         const RUNS: bool = true;
         type Run<'g> = slice::Iter<'g, T>;
         #[inline]
-        fn run<'g>(cursor: &mut $cursor<'g, T>, bits: Range<usize>) -> Self::Run<'g>
+        fn run<'g>(cursor: &mut $cursor<'g, T>, slots: Range<usize>) -> Self::Run<'g>
 where
 'g: 'g,
 {
-            cursor.run(bits)
+            cursor.run(slots)
         }
         #[inline]
         fn of_run<'g>(found: &'g T, _stamp: Stamp) -> Self::Item<'g>
@@ -138,15 +139,19 @@ where
         {
             found
         }
-        fn cursor<'g>(guard: &'g mut $guard<'_, T>, _stamp: Stamp) -> $cursor<'g, T> {
+        fn cursor<'g>(guard: &'g mut $guard<'_, T>) -> $cursor<'g, T> {
             ReadCursor::new(guard)
         }
         #[inline]
-        fn item<'g>(cursor: &mut $cursor<'g, T>, bit: usize) -> Option<Self::Item<'g>>
+        fn item<'g>(
+            cursor: &mut $cursor<'g, T>,
+            slot: usize,
+            _stamp: Stamp,
+        ) -> Option<Self::Item<'g>>
         where
             'g: 'g,
         {
-            cursor.item(bit)
+            cursor.item(slot)
         }
         component_data!(@reads $guard item);
         fn get_mut<'g>(
@@ -164,11 +169,11 @@ where
         const RUNS: bool = true;
         type Run<'g> = WriteRun<'g, T>;
         #[inline]
-        fn run<'g>(cursor: &mut $cursor<'g, T>, bits: Range<usize>) -> Self::Run<'g>
+        fn run<'g>(cursor: &mut $cursor<'g, T>, slots: Range<usize>) -> Self::Run<'g>
 where
 'g: 'g,
 {
-            cursor.run(bits)
+            cursor.run(slots)
         }
         #[inline]
         fn of_run<'g>((value, changed): (&'g mut T, &'g Cell<Stamp>), stamp: Stamp) -> Mut<'g, T>
@@ -177,15 +182,19 @@ where
         {
             Mut::new(value, changed, stamp)
         }
-        fn cursor<'g>(guard: &'g mut $guard<'_, T>, stamp: Stamp) -> $cursor<'g, T> {
-            WriteCursor::new(guard, stamp)
+        fn cursor<'g>(guard: &'g mut $guard<'_, T>) -> $cursor<'g, T> {
+            WriteCursor::new(guard)
         }
         #[inline]
-        fn item<'g>(cursor: &mut $cursor<'g, T>, bit: usize) -> Option<Self::Item<'g>>
+        fn item<'g>(
+            cursor: &mut $cursor<'g, T>,
+            slot: usize,
+            stamp: Stamp,
+        ) -> Option<Self::Item<'g>>
         where
             'g: 'g,
         {
-            cursor.item(bit)
+            cursor.item(slot, stamp)
         }
         component_data!(@reads $guard item);
         fn get_mut<'g>(
@@ -214,15 +223,19 @@ where
         {
             found
         }
-        fn cursor<'g>(guard: &'g mut $guard<'_, T>, _stamp: Stamp) -> $cursor<'g, T> {
+        fn cursor<'g>(guard: &'g mut $guard<'_, T>) -> $cursor<'g, T> {
             ReadCursor::new(guard)
         }
         #[inline]
-        fn item<'g>(cursor: &mut $cursor<'g, T>, bit: usize) -> Option<Self::Item<'g>>
+        fn item<'g>(
+            cursor: &mut $cursor<'g, T>,
+            slot: usize,
+            _stamp: Stamp,
+        ) -> Option<Self::Item<'g>>
         where
             'g: 'g,
         {
-            Some(cursor.item_if_present(bit))
+            Some(cursor.item_if_present(slot))
         }
         component_data!(@reads_option $guard);
         fn get_mut<'g>(
@@ -251,15 +264,19 @@ where
         {
             found
         }
-        fn cursor<'g>(guard: &'g mut $guard<'_, T>, stamp: Stamp) -> $cursor<'g, T> {
-            WriteCursor::new(guard, stamp)
+        fn cursor<'g>(guard: &'g mut $guard<'_, T>) -> $cursor<'g, T> {
+            WriteCursor::new(guard)
         }
         #[inline]
-        fn item<'g>(cursor: &mut $cursor<'g, T>, bit: usize) -> Option<Self::Item<'g>>
+        fn item<'g>(
+            cursor: &mut $cursor<'g, T>,
+            slot: usize,
+            stamp: Stamp,
+        ) -> Option<Self::Item<'g>>
         where
             'g: 'g,
         {
-            Some(cursor.item_if_present(bit))
+            Some(cursor.item_if_present(slot, stamp))
         }
         component_data!(@reads_option $guard);
         fn get_mut<'g>(
@@ -276,11 +293,11 @@ where
     (@reads $guard:ident $item:ident) => {
         type ReadRun<'g> = slice::Iter<'g, T>;
         #[inline]
-        fn read_run<'g>(cursor: &ReadCursor<'g, T>, bits: Range<usize>) -> slice::Iter<'g, T>
+        fn read_run<'g>(cursor: &ReadCursor<'g, T>, slots: Range<usize>) -> slice::Iter<'g, T>
 where
 'g: 'g,
 {
-            cursor.run(bits)
+            cursor.run(slots)
         }
         #[inline]
         fn of_read_run<'g>(found: &'g T) -> &'g T
@@ -293,11 +310,11 @@ where
             ReadCursor::over(guard.column, &guard.values)
         }
         #[inline]
-        fn read_item<'g>(cursor: &ReadCursor<'g, T>, bit: usize) -> Option<Self::ReadItem<'g>>
+        fn read_item<'g>(cursor: &ReadCursor<'g, T>, slot: usize) -> Option<Self::ReadItem<'g>>
         where
             'g: 'g,
         {
-            cursor.$item(bit)
+            cursor.$item(slot)
         }
     };
     (@reads_option $guard:ident) => {
@@ -318,11 +335,11 @@ where
             ReadCursor::over(guard.column, &guard.values)
         }
         #[inline]
-        fn read_item<'g>(cursor: &ReadCursor<'g, T>, bit: usize) -> Option<Self::ReadItem<'g>>
+        fn read_item<'g>(cursor: &ReadCursor<'g, T>, slot: usize) -> Option<Self::ReadItem<'g>>
         where
             'g: 'g,
         {
-            Some(cursor.item_if_present(bit))
+            Some(cursor.item_if_present(slot))
         }
     };
 }
@@ -347,8 +364,8 @@ component_data!(
 impl QueryData for Entity {
     type State = ();
     type Guard<'w> = &'w Entities;
-    type Cursor<'g> = (&'g Entities, usize);
-    type ReadCursor<'g> = (&'g Entities, usize);
+    type Cursor<'g> = &'g Entities;
+    type ReadCursor<'g> = &'g Entities;
     type Run<'g> = Zip<Range<usize>, slice::Iter<'g, u32>>;
     type ReadRun<'g> = Self::Run<'g>;
     type Item<'g> = Entity;
@@ -363,27 +380,26 @@ impl QueryData for Entity {
     fn mask(_guard: &&Entities, _page: usize) -> u64 {
         u64::MAX
     }
-    fn cursor<'g>(guard: &'g mut &Entities, _stamp: Stamp) -> (&'g Entities, usize) {
-        (guard, 0)
+    fn cursor<'g>(guard: &'g mut &Entities) -> &'g Entities {
+        guard
     }
     #[inline]
-    fn seek(cursor: &mut (&Entities, usize), page: usize) -> u64 {
-        cursor.1 = page;
+    fn seek(_cursor: &mut &Entities, _page: usize) -> u64 {
         u64::MAX
     }
     #[inline]
-    fn item<'g>(cursor: &mut (&'g Entities, usize), bit: usize) -> Option<Entity>
+    fn item<'g>(cursor: &mut &'g Entities, slot: usize, _stamp: Stamp) -> Option<Entity>
     where
         'g: 'g,
     {
-        Some(cursor.0.in_slot(cursor.1 * PAGE + bit))
+        Some(cursor.in_slot(slot))
     }
     #[inline]
-    fn run<'g>(cursor: &mut (&'g Entities, usize), bits: Range<usize>) -> Self::Run<'g>
+    fn run<'g>(cursor: &mut &'g Entities, slots: Range<usize>) -> Self::Run<'g>
     where
         'g: 'g,
     {
-        Self::read_run(cursor, bits)
+        Self::read_run(cursor, slots)
     }
     #[inline]
     fn of_run<'g>(found: (usize, &'g u32), _stamp: Stamp) -> Entity
@@ -392,28 +408,26 @@ impl QueryData for Entity {
     {
         Self::of_read_run(found)
     }
-    fn read_cursor<'g>(guard: &'g &Entities) -> (&'g Entities, usize) {
-        (guard, 0)
+    fn read_cursor<'g>(guard: &'g &Entities) -> &'g Entities {
+        guard
     }
     #[inline]
-    fn read_seek(cursor: &mut (&Entities, usize), page: usize) -> u64 {
-        cursor.1 = page;
+    fn read_seek(_cursor: &mut &Entities, _page: usize) -> u64 {
         u64::MAX
     }
     #[inline]
-    fn read_item<'g>(cursor: &(&'g Entities, usize), bit: usize) -> Option<Entity>
+    fn read_item<'g>(cursor: &&'g Entities, slot: usize) -> Option<Entity>
     where
         'g: 'g,
     {
-        Some(cursor.0.in_slot(cursor.1 * PAGE + bit))
+        Some(cursor.in_slot(slot))
     }
     #[inline]
-    fn read_run<'g>(cursor: &(&'g Entities, usize), bits: Range<usize>) -> Self::Run<'g>
+    fn read_run<'g>(cursor: &&'g Entities, slots: Range<usize>) -> Self::Run<'g>
     where
         'g: 'g,
     {
-        let slots = cursor.1 * PAGE + bits.start..cursor.1 * PAGE + bits.end;
-        slots.clone().zip(cursor.0.generations().get(slots).unwrap_or_default())
+        slots.clone().zip(cursor.generations().get(slots).unwrap_or_default())
     }
     #[inline]
     fn of_read_run<'g>((slot, generation): (usize, &'g u32)) -> Entity
@@ -438,9 +452,9 @@ macro_rules! zipped {
     };
     (item $last:ident) => { $last };
     (item $first:ident $($name:ident)+) => { ($first, zipped!(item $($name)+)) };
-    ($run:ident $bits:ident, $last:ident) => { $last::$run($last, $bits) };
-    ($run:ident $bits:ident, $first:ident $($name:ident)+) => {
-        $first::$run($first, $bits.clone()).zip(zipped!($run $bits, $($name)+))
+    ($run:ident $slots:ident, $last:ident) => { $last::$run($last, $slots) };
+    ($run:ident $slots:ident, $first:ident $($name:ident)+) => {
+        $first::$run($first, $slots.clone()).zip(zipped!($run $slots, $($name)+))
     };
 }
 
@@ -470,9 +484,9 @@ macro_rules! data_tuples {
                 let ($($name,)+) = guard;
                 u64::MAX $(& $name::mask($name, page))+
             }
-            fn cursor<'g>(guard: &'g mut Self::Guard<'_>, stamp: Stamp) -> Self::Cursor<'g> {
+            fn cursor<'g>(guard: &'g mut Self::Guard<'_>) -> Self::Cursor<'g> {
                 let ($($name,)+) = guard;
-                ($($name::cursor($name, stamp),)+)
+                ($($name::cursor($name),)+)
             }
             #[inline]
             fn seek(cursor: &mut Self::Cursor<'_>, page: usize) -> u64 {
@@ -480,14 +494,18 @@ macro_rules! data_tuples {
                 u64::MAX $(& $name::seek($name, page))+
             }
             #[inline]
-            fn item<'g>(cursor: &mut Self::Cursor<'g>, bit: usize) -> Option<Self::Item<'g>> {
+            fn item<'g>(
+                cursor: &mut Self::Cursor<'g>,
+                slot: usize,
+                stamp: Stamp,
+            ) -> Option<Self::Item<'g>> {
                 let ($($name,)+) = cursor;
-                Some(($($name::item($name, bit)?,)+))
+                Some(($($name::item($name, slot, stamp)?,)+))
             }
             #[inline]
-            fn run<'g>(cursor: &mut Self::Cursor<'g>, bits: Range<usize>) -> Self::Run<'g> {
+            fn run<'g>(cursor: &mut Self::Cursor<'g>, slots: Range<usize>) -> Self::Run<'g> {
                 let ($($name,)+) = cursor;
-                zipped!(run bits, $($name)+)
+                zipped!(run slots, $($name)+)
             }
             #[inline]
             fn of_run(
@@ -508,18 +526,18 @@ macro_rules! data_tuples {
             #[inline]
             fn read_item<'g>(
                 cursor: &Self::ReadCursor<'g>,
-                bit: usize,
+                slot: usize,
             ) -> Option<Self::ReadItem<'g>> {
                 let ($($name,)+) = cursor;
-                Some(($($name::read_item($name, bit)?,)+))
+                Some(($($name::read_item($name, slot)?,)+))
             }
             #[inline]
             fn read_run<'g>(
                 cursor: &Self::ReadCursor<'g>,
-                bits: Range<usize>,
+                slots: Range<usize>,
             ) -> Self::ReadRun<'g> {
                 let ($($name,)+) = cursor;
-                zipped!(read_run bits, $($name)+)
+                zipped!(read_run slots, $($name)+)
             }
             #[inline]
             fn of_read_run(

@@ -12,6 +12,8 @@ use crate::value::component::Component;
 /// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], tuples of
 /// those, which ask for all, and [`Or`].
 pub trait QueryFilter {
+    /// Whether what it passes stays the same while systems run: it looks at no stamps of change.
+    const FIXED: bool;
     /// Indices of the columns that it looks at; found once, when the game is built.
     type State: Send + Sync + 'static;
     /// What the filter looks at.
@@ -48,9 +50,11 @@ pub struct Or<F>(PhantomData<F>);
 
 macro_rules! filters {
     (
-        $($filter:ident $looks:ident |$column:ident, $page:ident, $last:ident| $mask:expr;)*
+        $($filter:ident $looks:ident $fixed:literal
+            |$column:ident, $page:ident, $last:ident| $mask:expr;)*
     ) => {$(
         impl<T: Component> QueryFilter for $filter<T> {
+            const FIXED: bool = $fixed;
             type State = usize;
             type Guard<'w> = &'w Column<T>;
             fn init(registry: &Registry, access: &mut Access) -> usize {
@@ -69,16 +73,17 @@ macro_rules! filters {
 }
 
 filters! {
-    With presence |column, page, last| column.presence(page);
-    Without presence |column, page, last| !column.presence(page);
-    Added component |column, page, last| column.newer(page, last, StampOf::Addition);
-    Changed component |column, page, last| column.newer(page, last, StampOf::Change);
+    With presence true |column, page, last| column.presence(page);
+    Without presence true |column, page, last| !column.presence(page);
+    Added component true |column, page, last| column.newer(page, last, StampOf::Addition);
+    Changed component false |column, page, last| column.newer(page, last, StampOf::Change);
 }
 
 macro_rules! filter_tuples {
     ($($name:ident),*) => {
         #[expect(non_snake_case, reason = "the elements are named like their types")]
         impl<$($name: QueryFilter),*> QueryFilter for ($($name,)*) {
+            const FIXED: bool = true $(&& $name::FIXED)*;
             type State = ($($name::State,)*);
             type Guard<'w> = ($($name::Guard<'w>,)*);
             fn init(registry: &Registry, access: &mut Access) -> Self::State {
@@ -101,6 +106,7 @@ macro_rules! or_tuples {
     ($($name:ident),*) => {
         #[expect(non_snake_case, reason = "the elements are named like their types")]
         impl<$($name: QueryFilter),*> QueryFilter for Or<($($name,)*)> {
+            const FIXED: bool = true $(&& $name::FIXED)*;
             type State = ($($name::State,)*);
             type Guard<'w> = ($($name::Guard<'w>,)*);
             fn init(registry: &Registry, access: &mut Access) -> Self::State {
@@ -128,6 +134,7 @@ filter_tuples!(A, B, C);
 filter_tuples!(A, B, C, D);
 
 impl QueryFilter for () {
+    const FIXED: bool = true;
     type State = ();
     type Guard<'w> = ();
     fn init(_registry: &Registry, _access: &mut Access) {}

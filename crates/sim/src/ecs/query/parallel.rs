@@ -26,7 +26,7 @@ use crate::ecs::query::data::QueryData;
 use crate::ecs::query::filter::QueryFilter;
 use crate::ecs::workers::Workers;
 use crate::storage::change::Mut;
-use crate::storage::column::{PAGE, bits};
+use crate::storage::column::{Column, PAGE, bits, place};
 use crate::storage::entities::Entities;
 use crate::storage::stamp::Stamp;
 use crate::value::component::Component;
@@ -74,7 +74,9 @@ pub trait ParallelData: QueryData {
 /// Pages of a column that is read.
 pub struct ReadLot<'g, T> {
     present: &'g [u64],
-    pages: &'g [Option<Box<[T]>>],
+    starts: &'g [u32],
+    /// Of all pages of the column.
+    values: &'g [T],
 }
 
 /// One page of it.
@@ -85,19 +87,25 @@ pub struct ReadPage<'p, T> {
 
 impl<'g, T> ReadLot<'g, T> {
     fn new(guard: &'g ReadGuard<'_, T>) -> Self {
-        Self { present: &guard.column.present, pages: &guard.values }
+        let Column { present, places, .. } = guard.column;
+        Self { present, starts: places.starts(), values: &guard.values }
     }
 
     fn split(self, at: usize) -> (Self, Self) {
         let (present, later_present) = self.present.split_at(at.min(self.present.len()));
-        let (pages, later) = self.pages.split_at(at.min(self.pages.len()));
-        (Self { present, pages }, Self { present: later_present, pages: later })
+        let (starts, later_starts) = self.starts.split_at(at.min(self.starts.len()));
+        let values = self.values;
+        (
+            Self { present, starts, values },
+            Self { present: later_present, starts: later_starts, values },
+        )
     }
 
     fn page(&self, page: usize) -> ReadPage<'g, T> {
+        let values = place(self.starts, page * PAGE).and_then(|start| self.values.get(start..));
         ReadPage {
             present: self.present.get(page).copied().unwrap_or(0),
-            values: self.pages.get(page).and_then(Option::as_deref).unwrap_or_default(),
+            values: values.unwrap_or_default(),
         }
     }
 }
@@ -112,7 +120,11 @@ impl<'p, T> ReadPage<'p, T> {
 /// Pages of a column that is changed.
 pub struct WriteLot<'g, T> {
     present: &'g [u64],
-    pages: &'g mut [Option<Box<[T]>>],
+    starts: &'g [u32],
+    /// Of these pages.
+    values: &'g mut [T],
+    /// Where they begin in the column.
+    first: usize,
     changes: &'g mut [u64],
 }
 
@@ -135,22 +147,36 @@ impl Default for Unmarked {
 
 impl<'g, T: Component> WriteLot<'g, T> {
     fn new(guard: &'g mut WriteGuard<'_, T>, changes: &'g mut [u64]) -> Self {
-        Self { present: &guard.column.present, pages: &mut guard.values, changes }
+        let Column { present, places, .. } = guard.column;
+        let starts = places.starts();
+        Self { present, starts, values: &mut guard.values, first: 0, changes }
     }
 
     fn split(self, at: usize) -> (Self, Self) {
+        let first = self.first;
         let (present, later_present) = self.present.split_at(at.min(self.present.len()));
-        let middle = at.min(self.pages.len());
-        let (pages, later_pages) = self.pages.split_at_mut(middle);
+        let (starts, later_starts) = self.starts.split_at(at.min(self.starts.len()));
+        // The values of the later pages begin where the first of them does that exists.
+        let mut pages = 0..later_starts.len();
+        let later_first = pages.find_map(|page| place(later_starts, page * PAGE));
+        let middle = later_first.map_or(self.values.len(), |start| start - first);
+        let (values, later_values) = self.values.split_at_mut(middle);
         let (changes, later_changes) = self.changes.split_at_mut(at);
         (
-            Self { present, pages, changes },
-            Self { present: later_present, pages: later_pages, changes: later_changes },
+            Self { present, starts, values, first, changes },
+            Self {
+                present: later_present,
+                starts: later_starts,
+                values: later_values,
+                first: first + middle,
+                changes: later_changes,
+            },
         )
     }
 
     fn page<'p>(&'p mut self, page: usize, stamps: &'p Unmarked) -> WritePage<'p, T> {
-        let values = self.pages.get_mut(page).and_then(Option::as_deref_mut).unwrap_or_default();
+        let start = place(self.starts, page * PAGE).map(|start| start - self.first);
+        let values = start.and_then(|start| self.values.get_mut(start..)).unwrap_or_default();
         WritePage {
             present: self.present.get(page).copied().unwrap_or(0),
             values: values.iter_mut(),
@@ -179,9 +205,9 @@ impl<'p, T> WritePage<'p, T> {
 
 /// Marks slots of a column as changed.
 fn mark_changed<T: Component>(guard: &WriteGuard<'_, T>, changes: &[u64], stamp: Stamp) {
-    for (stamps, changed) in guard.column.stamps.iter().zip(changes) {
-        if let Some(stamps) = stamps {
-            bits(*changed).for_each(|bit| stamps.changed[bit].set(stamp));
+    for (page, changed) in changes.iter().enumerate().filter(|(_, changed)| **changed != 0) {
+        if let Some(stamps) = guard.column.changed_in(page) {
+            bits(*changed).for_each(|bit| stamps[bit].set(stamp));
         }
     }
 }

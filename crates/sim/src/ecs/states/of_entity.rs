@@ -90,14 +90,12 @@ impl<S: States> EntityMachine<S> {
         let since = world.moved.saturating_sub(1);
         let values = column.values.borrow();
         for (page, _) in column.pages() {
-            let (Some(Some(stamps)), Some(Some(states))) =
-                (column.stamps.get(page), values.get(page))
-            else {
-                continue;
-            };
-            if stamps.still_since(since) {
+            if column.still_since(page, since) {
                 continue;
             }
+            let Some(states) = column.places.range(page).and_then(|range| values.get(range)) else {
+                continue;
+            };
             for bit in bits(column.newer(page, since, StampOf::Change)) {
                 if states[bit].fresh || states[bit].asked.is_some() {
                     waiting.push(world.entities().in_slot(page * PAGE + bit));
@@ -111,7 +109,9 @@ impl<S: States> EntityMachine<S> {
         let Some(column) = column::<S>(world) else { return };
         let (tick, values) = (world.tick().0, column.values.borrow());
         for (page, present) in column.pages() {
-            let Some(Some(states)) = values.get(page) else { continue };
+            let Some(states) = column.places.range(page).and_then(|range| values.get(range)) else {
+                continue;
+            };
             for bit in bits(present) {
                 if states[bit].until <= tick && states[bit].asked.is_none() {
                     late.push(world.entities().in_slot(page * PAGE + bit));

@@ -54,11 +54,7 @@ impl<T: Component> Column<T> {
         let start = writer.position();
         // All stamps first, also of slots without the component: a comparison of whole registers,
         // and most pages are still.
-        let still = self
-            .stamps
-            .get(page)
-            .and_then(Option::as_ref)
-            .is_some_and(|stamps| stamps.still_since(before.since));
+        let still = self.still_since(page, before.since);
         let newer = if still { 0 } else { self.newer(page, before.since, StampOf::Change) };
         if newer == 0 {
             writer.copy(mark.start as usize..mark.end as usize);
@@ -131,18 +127,20 @@ impl<T: Component> Column<T> {
     /// Replaces what is in `out` by the values of these slots of a page.
     fn encode_values(&self, page: usize, slots: u64, out: &mut Vec<u8>) {
         out.clear();
-        let pages = self.values.borrow();
-        let Some(Some(values)) = pages.get(page) else { missing(page) };
+        let Some(range) = self.places.range(page) else { missing(page) };
+        let values = &self.values.borrow()[range];
         bits(slots).for_each(|bit| values[bit].encode(out));
     }
 
     /// Replaces what is in `out` by the stamps of a page.
     fn encode_page_stamps(&self, page: usize, present: u64, of: StampOf, out: &mut Vec<u8>) {
         out.clear();
-        let Some(Some(stamps)) = self.stamps.get(page) else { missing(page) };
+        let (Some(added), Some(changed)) = (self.added_in(page), self.changed_in(page)) else {
+            missing(page)
+        };
         match of {
-            StampOf::Addition => encode_stamps(present, |bit| stamps.added[bit], out),
-            StampOf::Change => encode_stamps(present, |bit| stamps.changed[bit].get(), out),
+            StampOf::Addition => encode_stamps(present, |bit| added[bit], out),
+            StampOf::Change => encode_stamps(present, |bit| changed[bit].get(), out),
         }
     }
 }
