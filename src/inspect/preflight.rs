@@ -12,6 +12,7 @@ use futures::{StreamExt as _, stream};
 use rekindle_actors::Games;
 use rekindle_schema::archive::ChunkKind;
 use rekindle_schema::audit::Stage;
+use rekindle_schema::batch::Frame;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{Decision, Flush, Grounds};
 use rekindle_schema::{Incarnation, MatchId, Seq, Tick};
@@ -359,19 +360,21 @@ impl Tried {
     }
 }
 
-/// The history that is made again. What an operator accepted though it differed is not asked about
-/// again: it begins behind that.
+/// The history that is made again. It begins behind what this build may compute otherwise without
+/// being asked about it again: what an operator accepted though it differed, and what a build
+/// played that stopped cleanly, from whose last checkpoint another one went on.
 async fn begin(store: &Store, points: &[Point], reach: Reach<'_>) -> Result<History, HistoryError> {
     let Reach { start, mut frames, notes } = reach;
-    let accepted = frames.iter().filter(|frame| {
-        Flush::decode(&frame.payload).is_ok_and(|flush| {
-            let accepts = |decision: &Decision| {
-                matches!(decision, Decision::OtherBuild { grounds: Grounds::Accepted, .. })
-            };
-            flush.decisions.iter().any(accepts)
-        })
-    });
-    let first = accepted.last().map(|frame| frame.header.seq);
+    let mut first = None;
+    let mut before = None;
+    for frame in &frames {
+        let grounds = grounds(frame);
+        let handed_over = before.is_some_and(|build| build != frame.header.build);
+        if grounds == Some(Grounds::Accepted) || (handed_over && grounds.is_none()) {
+            first = Some(frame.header.seq);
+        }
+        before = Some(frame.header.build);
+    }
     let behind = first.and_then(|first| points.iter().find(|point| point.seq.next() >= first));
     let start = behind.or(start);
     let mut history = History { notes, ..History::default() };
@@ -382,6 +385,15 @@ async fn begin(store: &Store, points: &[Point], reach: Reach<'_>) -> Result<Hist
     }
     history.frames = frames;
     Ok(history)
+}
+
+/// On what grounds another build went on with this record, if it says so.
+fn grounds(frame: &Frame) -> Option<Grounds> {
+    let flush = Flush::decode(&frame.payload).ok()?;
+    flush.decisions.iter().find_map(|decision| match decision {
+        Decision::OtherBuild { grounds, .. } => Some(*grounds),
+        _ => None,
+    })
 }
 
 /// The newest checkpoint alone, unless `history` begins with it.

@@ -200,7 +200,7 @@ fn main() -> ExitCode {
         .skip(1)
         .find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err())
         .unwrap_or_default();
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 11] = [
         (
             "a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended",
             poison,
@@ -208,6 +208,10 @@ fn main() -> ExitCode {
         ("a_match_with_too_much_to_do_is_slowed_and_its_client_follows", overload::slowed),
         ("a_match_waits_for_a_build_that_knows_its_configuration", renamed),
         ("a_new_build_tries_all_matches_before_it_is_deployed", preflight::tries),
+        (
+            "a_build_that_went_on_behind_a_clean_stop_is_tried_on_its_own_part",
+            preflight::behind_a_stop,
+        ),
         ("a_match_keeps_its_rules_and_newer_ones_wait_for_their_build", preflight::ruled),
         ("a_match_that_a_bug_parked_is_played_on_by_the_fixed_build", scenarios::a_fix),
         ("a_constant_that_changes_nothing_that_was_played_goes_on", scenarios::a_constant),

@@ -91,6 +91,28 @@ pub(super) fn tries() {
     ends_with_its_command(&studio);
 }
 
+pub(super) fn behind_a_stop() {
+    let studio = Studio::new();
+    let node = studio.start("first", &[], &[]);
+    let id = studio.create("{}");
+    studio.reaches(&id, 90);
+    assert_eq!(node.terminate(), 0);
+    // Other rules go on from the checkpoint of a clean stop: nobody is asked.
+    let node = studio.start("changed", &[], &[]);
+    let from = studio.show(&id)["tick"].as_u64().unwrap();
+    studio.reaches(&id, from + 90);
+    // What they played they make again, and what the first build played is not theirs to judge.
+    let own = studio.ask_of("changed", &[], &["preflight"], 0);
+    let tried = of(&own, &id);
+    assert_eq!(tried["verdict"], "goes_on", "{own}");
+    assert!(tried["compared"]["from"].as_u64() >= Some(90), "{tried}");
+    assert!(tried["compared"]["hashes"].as_u64() >= Some(2), "{tried}");
+    // The first build would make otherwise what they played.
+    let other = studio.ask_of("first", &[], &["preflight"], 10);
+    assert_eq!(of(&other, &id)["verdict"], "differs", "{other}");
+    assert_eq!(node.terminate(), 0);
+}
+
 /// What a backtest by other rules says of a match that goes on, and of one that was stopped.
 fn backtested(studio: &Studio, backtest: &Value, laps: &str, stopped: &str) {
     // Its row still says that the node lives: but nobody goes on with it now.

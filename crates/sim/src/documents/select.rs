@@ -19,21 +19,25 @@ pub struct Select {
 }
 
 impl Select {
-    /// Reads a filter and the field to sort by, `-` before it for descending. `fields` are the names
-    /// that a path may begin with.
+    /// Reads a filter and the field to sort by, `-` before it for descending. `fields` are the
+    /// names that a path may begin with.
     ///
     /// ```
     /// use rekindle_sim::documents::select::{Select, part};
-    /// use serde_json::json;
+    /// use serde_json::{Value, json};
     ///
-    /// let wanted = Select::new(Some("players > 4 and game = \"arena\""), Some("-players"), &["game", "players"])?;
-    /// let rows = [json!({"game": "arena", "players": 5}), json!({"game": "duel", "players": 9})];
-    /// let found = wanted.of(rows.to_vec(), |row, path| part(row, path))?;
-    /// assert_eq!(found, [json!({"game": "arena", "players": 5})]);
+    /// let fields = ["game", "players"];
+    /// let (arena, duel) =
+    ///     (json!({"game": "arena", "players": 5}), json!({"game": "duel", "players": 9}));
+    /// let rows = || vec![arena.clone(), duel.clone()];
+    /// let at = |row: &Value, path: &str| part(row, path);
+    /// let crowded = Select::new(Some("players > 4"), Some("-players"), &fields)?;
+    /// assert_eq!(crowded.of(rows(), at)?, [duel.clone(), arena.clone()]);
     /// // A text does not compare with a number, and a name that nobody has is no field.
-    /// let texts = Select::new(Some("players > \"4\""), None, &["players"])?;
-    /// assert!(texts.of(rows.to_vec(), |row, path| part(row, path)).unwrap_err().contains("is a number"));
-    /// assert!(Select::new(Some("player > 4"), None, &["players"]).unwrap_err().contains("did you mean"));
+    /// let text = Select::new(Some("players > \"4\""), None, &fields)?;
+    /// assert!(text.of(rows(), at).unwrap_err().contains("which is a number"));
+    /// let unknown = Select::new(Some("player > 4"), None, &fields);
+    /// assert!(unknown.unwrap_err().contains("did you mean `players`?"));
     /// # Ok::<(), String>(())
     /// ```
     ///
