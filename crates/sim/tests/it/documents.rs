@@ -553,7 +553,7 @@ fn documents_are_found_by_what_they_are() {
     assert_eq!(page(3, 3), (vec!["dan".into()], 4, false));
     assert_eq!(page(9, 3), (vec![], 4, false));
     for (filter, sort, words) in [
-        ("credit > 1", "key", "no field `credit`; there are: rating, credits, items, worth, key"),
+        ("credit > 1", "key", "`credits`?; there are: rating, credits, items, worth, key"),
         ("credits > 1", "-wealth", "no field `wealth`"),
         ("credits >", "key", "expected a number"),
         ("key = 7", "key", "`key`, which is a text, with 7, which is a number; a text stands in"),

@@ -368,7 +368,7 @@ fn wrong_templates_indexes_and_grids_are_all_told_when_the_game_is_built() {
         "template `b` leaves out `at`, which nothing that it extends has",
         "template `c`: component `it::swarm::Drift` is not registered: add",
         "index `it::swarm::ByTeam`: component `it::swarm::Bee` is not registered",
-        "grid of `it::swarm::OnMap`: component `it::swarm::OnMap` is not registered",
+        "with cells of 1: component `it::swarm::OnMap` is not registered",
         "the grid of `at` has cells of size 0: give a positive one",
         "system `ask`: index `it::swarm::ByHoney` is not declared: add `game.index::<",
     ] {
