@@ -3,7 +3,7 @@
 //!
 //! The zone is not of this game: it is an extension ([`rekindle_zone::Zone`]), which any game can
 //! have whose figures have a place. What is left to the game: when a round begins ([`Course`]), and
-//! what becomes of those outside ([`burn`]).
+//! what becomes of those outside (`burn`).
 
 mod course;
 mod scene;
