@@ -6,13 +6,33 @@
 //! of them, and when a round begins, the game decides: see `games/royale`.
 //!
 //! ```
-//! use rekindle_sim::doc_game::{Coin, Duel, Position, Rules};
-//! use rekindle_sim::{Commands, EventReader, GameBuilder, IntoSystems as _, ResMut, Stage, Time};
+//! use rekindle_sim::doc_game::{Duel, Rules};
+//! use rekindle_sim::{
+//!     Commands, Component, EventReader, GameBuilder, IntoSystems as _, Place, ResMut, Stage, Time,
+//! };
 //! use rekindle_zone::{Circle, Outside, Settings, Zone};
 //!
+//! /// A sheep, and where it is.
+//! #[derive(Debug, Clone, PartialEq, Component)]
+//! #[component(id = "sheep")]
+//! struct Sheep {
+//!     x: f32,
+//!     y: f32,
+//! }
+//!
+//! impl Place for Sheep {
+//!     fn place(&self) -> [f32; 2] {
+//!         [self.x, self.y]
+//!     }
+//!     fn set_place(&mut self, [x, y]: [f32; 2]) {
+//!         (self.x, self.y) = (x, y);
+//!     }
+//! }
+//!
 //! fn build(game: &mut GameBuilder<Duel>) {
-//!     // Coins have to be inside, and the settings of the zone are always the same.
-//!     game.extend(Zone::<Position, Coin, Rules>::new(|_rules| Settings::default()));
+//!     // Sheep have to be inside, and the settings of the zone are always the same.
+//!     game.component::<Sheep>();
+//!     game.extend(Zone::<Sheep, Sheep, Rules>::new(|_rules| Settings::default()));
 //!     game.add_systems(Stage::First, begin.run_if(|time: Time| time.tick.0 == 1));
 //!     game.add_systems(Stage::PostUpdate, swallow.on_event::<Outside>());
 //! }

@@ -1,7 +1,7 @@
 //! Which of many rows are wanted, and in which order: the questions that documents and matches are
 //! asked alike. A row is whatever has fields that are JSON.
 //!
-//! Called by [`super::read`] for documents and by the node for lists of matches.
+//! Called by `super::read` for documents and by the node for lists of matches.
 
 use std::cmp::Ordering;
 
