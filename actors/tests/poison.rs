@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hazard::{Ask, Hazard, Move, command};
+use hazard::{Ask, CLIFF, Hazard, Move, command};
 use rekindle_actors::{Games, Hang, HostConfig, MatchHandle, MatchPhase};
 use rekindle_door::{Admission, MatchDoor as _};
 use rekindle_schema::lease::MatchState;
@@ -113,6 +113,40 @@ async fn an_input_that_panics_is_quarantined_and_everything_else_is_applied() {
             hash
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_loop_over_entities_is_told_with_the_entity() {
+    let memory = MemoryStore::new();
+    let node = Node::with_games(&memory.store(), 1, config(), hazards()).await;
+    let link = node.create_with(7, "hazard", Bytes::new()).await;
+    let mut sessions = Vec::new();
+    for player in 1..=4 {
+        sessions.push(enter(&link, player).await);
+    }
+    let mut frames = link.subscribe();
+    let tick = Tick(frame(&mut frames).await.tick.0 + 3);
+    for (index, &session) in sessions.iter().enumerate() {
+        let by = if index == 2 { CLIFF as u8 } else { 1 };
+        link.input(input(session, 1, tick, act(&Move::Walk { by })));
+    }
+    let applied = frame_where(&mut frames, |frame| !frame.applied.is_empty()).await;
+    assert_eq!(applied.applied.len(), 3);
+    link.wait_durable(applied.tick).await.expect("lives");
+    let (_, flushes) = journal(&node.store, 7).await;
+    let reasons: Vec<_> = flushes
+        .iter()
+        .flat_map(|flush| &flush.decisions)
+        .map(|decision| match decision {
+            Decision::Quarantine { player: PlayerId(3), reason, .. } => reason.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected = format!(
+        "input 1 of player 3 makes system `stumble` panic at tick {tick}: nobody stands there, at \
+         entity 2v0"
+    );
+    assert_eq!(reasons, [expected]);
 }
 
 #[tokio::test(start_paused = true)]

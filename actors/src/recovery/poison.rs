@@ -91,7 +91,7 @@ pub fn isolate(game: &dyn GameType, checkpoint: &Bytes, step: &Step) -> Outcome 
     let mut trials =
         Trials { game, checkpoint, step, kept: Vec::new(), culprits: Vec::new(), best: None };
     if let Err(error) = trials.attempt(&[]) {
-        return Outcome::Hopeless(report(step, &error));
+        return Outcome::Hopeless(report(step, &trials.at_entity(&[], error)));
     }
     let suspects = (0..step.joins.len())
         .map(Suspect::Join)
@@ -150,7 +150,10 @@ impl Trials<'_> {
         let Some((first, rest)) = group.split_first() else { return };
         match self.attempt(group) {
             Ok(()) => self.kept.extend_from_slice(group),
-            Err(error) if rest.is_empty() => self.culprits.push(self.accuse(*first, &error)),
+            Err(error) if rest.is_empty() => {
+                let error = self.at_entity(group, error);
+                self.culprits.push(self.accuse(*first, &error));
+            }
             Err(_) => {
                 let (left, right) = group.split_at(group.len() / 2);
                 self.sift(left);
@@ -166,6 +169,11 @@ impl Trials<'_> {
         let output = sim.step(&step)?;
         self.best = Some((sim, step, output));
         Ok(())
+    }
+
+    /// The error of the step with what is kept and `more`, with the entity at which it fails.
+    fn at_entity(&self, more: &[Suspect], error: SimError) -> SimError {
+        self.game.at_entity(self.checkpoint, &self.compose(more), error)
     }
 
     /// The step with only what is kept and `more`, in its canonical order.

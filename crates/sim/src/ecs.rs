@@ -18,6 +18,7 @@ pub(crate) mod resources;
 pub(crate) mod rng;
 pub(crate) mod schedule;
 pub(crate) mod settle;
+pub(crate) mod sight;
 pub(crate) mod states;
 pub(crate) mod stats;
 pub(crate) mod system;

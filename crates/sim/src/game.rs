@@ -4,6 +4,7 @@
 //! Called by the match actor and the node, through [`simulation`]; by games, which implement
 //! [`builder::Game`]; by their tests, through [`harness`].
 
+pub(crate) mod blame;
 pub(crate) mod builder;
 pub(crate) mod config;
 #[doc(hidden)]

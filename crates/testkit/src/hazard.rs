@@ -5,8 +5,8 @@
 //! must name player, system and tick.
 
 use rekindle_sim::{
-    Component, Game, GameBuilder, IfBroken, Inputs, LeaveReason, PlayerId, Players, Query, Res,
-    Stage, Time, Value, World, value,
+    Component, Entity, Game, GameBuilder, IfBroken, Inputs, LeaveReason, PlayerId, Players, Query,
+    Res, Stage, Time, Value, World, value,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,9 @@ pub enum Move {
     /// Makes system `walk` never return.
     Freeze,
 }
+
+/// Where system `stumble` panics, in metres from the start.
+pub const CLIFF: u32 = 200;
 
 /// What a player asks for.
 #[derive(Debug, Clone, PartialEq, Value)]
@@ -79,7 +82,7 @@ impl Game for Hazard {
     fn build(game: &mut GameBuilder<Self>) {
         game.component::<Walker>()
             .add_systems(Stage::Update, walk)
-            .add_systems(Stage::PostUpdate, (curse, tar_pit))
+            .add_systems(Stage::PostUpdate, (stumble, curse, tar_pit))
             .validation("steady", 1, IfBroken::Warn, steady)
             .validation("whole", 1, IfBroken::Stop, whole);
     }
@@ -126,6 +129,12 @@ fn walk(inputs: Inputs<Hazard>, players: Res<Players>, mut walkers: Query<&mut W
             Move::Bomb => panic!("player {} walked into a bomb", input.player),
             Move::Freeze => for_ever(),
         }
+    }
+}
+
+fn stumble(walkers: Query<(Entity, &Walker)>) {
+    for (_, walker) in &walkers {
+        assert!(walker.at != CLIFF, "nobody stands there");
     }
 }
 

@@ -224,6 +224,7 @@ impl World {
                     && self.columns[index].holds(entity.slot() as usize)
                 {
                     running(hook);
+                    self.told_of = entity;
                     (hooks.list[hook])(self, entity, None);
                     ran = true;
                 }
@@ -259,6 +260,7 @@ impl World {
             };
             for &hook in moments.iter().flat_map(|moment| hooks.at(index, *moment)) {
                 running(hook);
+                self.told_of = entity;
                 (hooks.list[hook])(self, entity, value);
                 ran = true;
             }

@@ -45,6 +45,10 @@ use crate::value::entity::Entity;
 /// ```
 pub struct Query<'w, D: QueryData, F: QueryFilter = ()> {
     entities: &'w Entities,
+    /// The taken slots that its loops go over, 64 per word: all, but for [`blame`].
+    ///
+    /// [`blame`]: crate::game::blame
+    seen: &'w [u64],
     data: D::Guard<'w>,
     filter: F::Guard<'w>,
     run: Run,
@@ -56,6 +60,7 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     pub(crate) fn new(state: &(D::State, F::State), world: &'w World, run: &Run) -> Option<Self> {
         Some(Self {
             entities: world.entities(),
+            seen: world.seen_by(run),
             data: D::guard(&state.0, world)?,
             filter: F::guard(&state.1, world)?,
             run: *run,
@@ -67,8 +72,8 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     pub fn iter(&self) -> QueryIter<'_, 'w, D, F> {
         let cursor = D::read_cursor(&self.data);
         let run = D::read_run(&cursor, 0..0);
-        let (entities, filter, Run { stamp, last, .. }) = (self.entities, &self.filter, self.run);
-        let slots = ReadSlots { entities, filter, cursor, stamp, last, next_page: 0, mask: 0 };
+        let (words, filter, Run { stamp, last, .. }) = (self.seen, &self.filter, self.run);
+        let slots = ReadSlots { words, filter, cursor, stamp, last, next_page: 0, mask: 0 };
         QueryIter { slots, run }
     }
 
@@ -76,8 +81,8 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     pub fn iter_mut(&mut self) -> QueryIterMut<'_, 'w, D, F> {
         let mut cursor = D::cursor(&mut self.data);
         let run = D::run(&mut cursor, 0..0);
-        let (entities, filter, Run { stamp, last, .. }) = (self.entities, &self.filter, self.run);
-        let slots = Slots { entities, filter, cursor, stamp, last, next_page: 0, mask: 0 };
+        let (words, filter, Run { stamp, last, .. }) = (self.seen, &self.filter, self.run);
+        let slots = Slots { words, filter, cursor, stamp, last, next_page: 0, mask: 0 };
         QueryIterMut { slots, run }
     }
 
@@ -140,7 +145,8 @@ macro_rules! iterators {
 
         /// The slots that are still to come.
         struct $slots<'g, 'w, D: QueryData, F: QueryFilter> {
-            entities: &'g Entities,
+            /// Taken slots, 64 per word.
+            words: &'g [u64],
             filter: &'g F::Guard<'w>,
             cursor: D::$cursor<'g>,
             /// What changes are marked with.
@@ -157,7 +163,7 @@ macro_rules! iterators {
             #[inline]
             fn turn(&mut self) -> bool {
                 let page = self.next_page;
-                let Some(&alive) = self.entities.words().get(page) else { return false };
+                let Some(&alive) = self.words.get(page) else { return false };
                 self.next_page += 1;
                 let mask = alive & D::$seek(&mut self.cursor, page);
                 self.mask = match mask {

@@ -55,6 +55,12 @@ impl Schedule {
         self.systems.iter().map(|system| system.name.as_str())
     }
 
+    /// The place of a system in the stamps of a tick.
+    pub(crate) fn position_of(&self, system: &str) -> Option<u32> {
+        let found = self.systems.iter().find(|placed| placed.name == system);
+        found.map(|placed| placed.position)
+    }
+
     /// The system whose changes have this place in the stamps of a tick.
     pub(crate) fn system_at(&self, position: u32) -> Option<&str> {
         let found = self.systems.iter().find(|system| system.position == position);

@@ -17,6 +17,7 @@ use crate::ecs::output::Outbox;
 use crate::ecs::params::RulesVersion;
 use crate::ecs::registry::{Registry, in_place};
 use crate::ecs::rng::Rng;
+use crate::ecs::sight::Sight;
 use crate::ecs::workers::Workers;
 use crate::storage::change::Mut;
 use crate::storage::column::{AnyColumn, Column, bits};
@@ -97,6 +98,10 @@ pub struct World {
     pub(crate) outbox: RefCell<Outbox>,
     /// Threads that help with queries and systems; no state.
     pub(crate) workers: Option<Arc<dyn Workers>>,
+    /// What one system is to see, while somebody finds out at which entity it panics; no state.
+    pub(crate) sight: Option<Box<Sight>>,
+    /// The entity that a hook or a machine is called for.
+    pub(crate) told_of: Entity,
     /// Worlds for systems that run [side by side](crate::ecs::schedule::beside), kept for their
     /// memory; no state.
     pub(crate) lanes: Vec<World>,
@@ -139,6 +144,8 @@ impl World {
             commands: RefCell::default(),
             outbox: RefCell::default(),
             workers: None,
+            sight: None,
+            told_of: Entity::NONE,
             lanes: Vec::new(),
             now: Run { stamp: stamp(Tick(0), 0), last: 0, stream: 0, tick: Tick(0) },
         }
@@ -152,6 +159,15 @@ impl World {
     /// Ticks per second.
     pub fn tick_rate(&self) -> u16 {
         self.tick_rate
+    }
+
+    /// The taken slots that loops of a system go over, 64 per word.
+    #[inline]
+    pub(crate) fn seen_by(&self, run: &Run) -> &[u64] {
+        match &self.sight {
+            None => self.entities.words(),
+            Some(sight) => sight.words(run, &self.entities),
+        }
     }
 
     /// The version of the rules that the match began with.

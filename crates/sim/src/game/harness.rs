@@ -25,6 +25,7 @@ use rekindle_schema::record::{
 };
 use rekindle_schema::{PlayerId, SessionId, StateHash, Tick};
 
+use self::property::quietly;
 use self::script::{Client, Move};
 use crate::ecs::workers::Workers;
 use crate::ecs::world::World;
@@ -242,7 +243,7 @@ impl<G: Game> Harness<G> {
     /// Makes one tick, and returns what it brought forth.
     pub fn tick(&mut self) -> &StepOutput {
         if let Err(error) = self.try_tick() {
-            panic!("seed {}: {error}", self.seed);
+            panic!("seed {}: {}", self.seed, self.at_entity(error));
         }
         &self.outputs[self.outputs.len() - 1]
     }
@@ -271,6 +272,17 @@ impl<G: Game> Harness<G> {
         self.outputs.push(output?);
         self.hashes.push(self.running.state_hash());
         Ok(())
+    }
+
+    /// The error with which the last step failed, with the entity at which it did: all steps are
+    /// made again for that.
+    fn at_entity(&self, error: SimError) -> SimError {
+        let Some((last, before)) = self.steps.split_last() else { return error };
+        let mut again = self.anew();
+        if before.iter().any(|step| again.step(step).is_err()) {
+            return error;
+        }
+        quietly(|| self.game.at_entity(&again.checkpoint(), last, error))
     }
 
     /// Asks bots and scripted clients what they do in the next tick.

@@ -15,6 +15,7 @@ use rekindle_schema::record::{AppliedCommand, Effect, Join, Leave, Step};
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
 use crate::ecs::query::parallel::said;
+use crate::ecs::sight::at_entity;
 use crate::ecs::stats::StatisticView;
 use crate::ecs::values::{Broken, ValidationView, ValueView};
 use crate::ecs::watch::{StepPart, StepWatch, Watched};
@@ -29,6 +30,7 @@ use crate::game::simulation::{Probe, SessionState, SimError, Simulation, StepOut
 use crate::persist::{checkpoint, delta, parts};
 use crate::storage::layout::Marks;
 use crate::value;
+use crate::value::entity::Entity;
 
 /// A running match of `G`: its world and the effects that no sink has acknowledged yet.
 pub struct Match<G: Game> {
@@ -194,11 +196,23 @@ impl<G: Game> Match<G> {
                 Err(SimError::Broken { validation, tick: step.tick, problem })
             }
             Err(message) => {
-                let system = self.probe.systems.get(self.probe.system.load(Ordering::Acquire));
-                let system = system.cloned().unwrap_or_default();
+                let index = self.probe.system.load(Ordering::Acquire);
+                let system = self.probe.systems.get(index).cloned().unwrap_or_default();
+                let message = match self.world.told_of {
+                    entity if self.is_told_of(index) => at_entity(&message, entity),
+                    _ => message,
+                };
                 Err(SimError::Panicked { system, tick: step.tick, message })
             }
         }
+    }
+
+    /// Whether what a probe names is called for one entity: a hook, or a machine of entities.
+    fn is_told_of(&self, index: usize) -> bool {
+        let (registry, systems) = (&self.built.registry, self.built.schedule.names().len());
+        let first = systems + CALLBACKS.len();
+        let called = first..first + registry.hooks.names().len() + registry.machines.len();
+        called.contains(&index) && self.world.told_of != Entity::NONE
     }
 
     fn is_session(&self, player: PlayerId, leave: &Leave) -> bool {

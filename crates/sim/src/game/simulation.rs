@@ -306,6 +306,13 @@ pub trait GameType: Send + Sync {
     /// What [`Simulation::state_hash`] says after a restore of these bytes, from the bytes alone.
     /// `None` if they are no checkpoint.
     fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash>;
+    /// The error with which a step fails, with the entity at which a system panics, if that can be
+    /// told: the step is made again some times, from `checkpoint`, the state before it. Called for
+    /// reports of steps that failed.
+    fn at_entity(&self, checkpoint: &[u8], step: &Step, error: SimError) -> SimError {
+        let _ = (checkpoint, step);
+        error
+    }
     /// In which parts two checkpoints differ, by name, for people, such as a component. Empty if
     /// they do not, if they cannot be restored, or if the game cannot tell.
     fn differing_parts(&self, a: &[u8], b: &[u8]) -> Vec<String> {

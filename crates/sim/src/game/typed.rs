@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use rekindle_schema::net::{NetSchema, NetView};
-use rekindle_schema::record::MAX_SLOWDOWN;
+use rekindle_schema::record::{MAX_SLOWDOWN, Step};
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
 use crate::documents::wire::CollectionInfo;
@@ -59,6 +59,11 @@ impl<G: Game> Typed<G> {
         let names = names.chain(machines).chain(validations).chain(built.extensions.callbacks());
         let names = names.collect();
         Ok(Self { built: Arc::new(built), names, configs: Mutex::default() })
+    }
+
+    /// The place of a system in the stamps of a tick.
+    pub(crate) fn position_of(&self, system: &str) -> Option<u32> {
+        self.built.schedule.position_of(system)
     }
 
     fn config(&self, bytes: &[u8]) -> Result<Arc<Configured<G>>, SimError> {
@@ -234,6 +239,10 @@ impl<G: Game> GameType for Typed<G> {
 
     fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash> {
         checkpoint_hash(checkpoint)
+    }
+
+    fn at_entity(&self, checkpoint: &[u8], step: &Step, error: SimError) -> SimError {
+        self.blame(checkpoint, step, error)
     }
 
     fn differing_parts(&self, a: &[u8], b: &[u8]) -> Vec<String> {

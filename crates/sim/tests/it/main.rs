@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "the games in here are read by these tests alone")]
 
 mod beside;
+mod blame;
 mod bodies;
 mod book;
 mod columns;
@@ -24,6 +25,7 @@ mod states;
 mod stats;
 mod swarm;
 mod threads;
+
 mod values;
 mod visibility;
 mod world;

@@ -24,6 +24,7 @@ use crate::ecs::query::Query;
 use crate::ecs::query::cursor::{ReadGuard, WriteGuard};
 use crate::ecs::query::data::QueryData;
 use crate::ecs::query::filter::QueryFilter;
+use crate::ecs::sight::at_entity;
 use crate::ecs::workers::Workers;
 use crate::storage::change::Mut;
 use crate::storage::column::{Column, PAGE, bits, place};
@@ -489,13 +490,7 @@ impl<D: ParallelData, F: QueryFilter> Query<'_, D, F> {
             None => self.map_in_turn(&body),
         };
         mapped.unwrap_or_else(|(slot, panic)| {
-            let entity = self.entities.in_slot(slot);
-            resume_unwind(Box::new(format!(
-                "{}, at entity {}v{}",
-                said(&*panic),
-                entity.slot(),
-                entity.generation()
-            )))
+            resume_unwind(Box::new(at_entity(&said(&*panic), self.entities.in_slot(slot))))
         })
     }
 
@@ -505,8 +500,11 @@ impl<D: ParallelData, F: QueryFilter> Query<'_, D, F> {
         body: &(impl Fn(D::Item<'_>) -> R + Sync),
     ) -> Result<Vec<R>, (usize, Box<dyn Any + Send>)> {
         let slot = Cell::new(0);
+        // All of them, also while a sight is limited: a panic names its entity by itself.
+        let words = self.entities.words();
         let all = || {
             let (mut results, mut items) = (Vec::new(), self.iter_mut());
+            items.slots.words = words;
             while let Some((at, item)) = items.next_with_slot() {
                 slot.set(at);
                 results.push(body(item));

@@ -188,6 +188,7 @@ impl<S: States> AnyMachine for EntityMachine<S> {
         Self::waiting(world, &mut waiting);
         let any = !waiting.is_empty();
         for entity in waiting.drain(..) {
+            world.told_of = entity;
             self.carry_out_one(world, entity);
         }
         world.moving = waiting;

@@ -271,6 +271,7 @@ impl World {
         let mut moved = false;
         for (place, machine) in registry.machines.iter().enumerate() {
             running(hooks + place);
+            self.told_of = Entity::NONE;
             moved |= machine.carry_out(self);
         }
         moved

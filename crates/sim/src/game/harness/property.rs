@@ -334,7 +334,7 @@ thread_local! {
 
 /// Does what panics again and again without a report of each: the panic that was found first has
 /// been reported. Other threads are heard as before.
-fn quietly<R>(body: impl FnOnce() -> R) -> R {
+pub(super) fn quietly<R>(body: impl FnOnce() -> R) -> R {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = panic::take_hook();
