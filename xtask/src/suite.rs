@@ -8,6 +8,7 @@
 //! options of `cargo test` runs as cargo runs it.
 
 mod programs;
+mod unstable;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

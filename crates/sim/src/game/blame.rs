@@ -6,8 +6,8 @@
 //! the first so many slots. The least number of slots with which the system still panics in the
 //! same words names the entity, after log2 of all slots trials. The world that plays pays nothing.
 //!
-//! Called for a step that failed: by those who report it ([`GameType::at_entity`](crate::GameType::at_entity)) and by
-//! [`Harness`](crate::Harness).
+//! Called for a step that failed: by [`Harness`](crate::Harness), and through
+//! [`GameType::at_entity`](crate::GameType::at_entity) by those who report it.
 
 use rekindle_schema::record::Step;
 

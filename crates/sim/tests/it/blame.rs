@@ -124,7 +124,7 @@ fn threads(panics: Const<Panics>, mut numbers: Query<&Number>) {
     numbers.par_for_each(|number| panics.at("threads", number.0));
 }
 
-/// The system that makes a tick panic by `part`, and what is said: by the step, and with the entity.
+/// The system that makes a tick panic by `part`, and what is said: at first, and with the entity.
 fn said(part: &str) -> (String, String, String) {
     let game = Typed::<Rows>::new().unwrap();
     let config = game.config_from_json(&format!(r#"{{"part": "{part}"}}"#)).unwrap();
