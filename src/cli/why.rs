@@ -28,18 +28,52 @@ pub(super) fn run(context: &Context, args: &WhyArgs) -> Result<Exit, Failure> {
     let file = Path::new(&args.of);
     if file.extension().is_some_and(|extension| extension == "rkbug") {
         let (story, _) = Story::of_file(file)?;
-        return explain(context, args, &story, id);
+        let game = context.games.get(&story.lease.spec.game)?;
+        let found = search(context, args, &*game, &story, id).map_err(failed)?;
+        return tell(context, &*game, &story, &found);
     }
+    of_store(context, args, id)
+}
+
+/// Without `--from` it begins as late as it must: what another build played, and this one computes
+/// otherwise, is taken as given.
+fn of_store(context: &Context, args: &WhyArgs, id: EventId) -> Result<Exit, Failure> {
     let reading = Reading::of(&context.config.store)?;
-    let story = reading.named(block_on(async {
+    let mut story = reading.named(block_on(async {
         let store = reading.store().await?;
         let lease = find(&store, &args.of).await?;
         let far = id.tick.0.saturating_sub(FAR_S * u64::from(lease.spec.tick_rate));
         let from = Tick(args.from.unwrap_or(far).max(1));
         Ok(Story::of_store(&store, lease, from, End::Tick(id.tick)).await?)
     }))?;
-    story.notes.iter().for_each(|note| output::note(&reading.real(note)));
-    explain(context, args, &story, id)
+    let game = context.games.get(&story.lease.spec.game)?;
+    let mut passed = None;
+    loop {
+        story.notes.iter().for_each(|note| output::note(&reading.real(note)));
+        let error = match search(context, args, &*game, &story, id) {
+            Ok(found) => {
+                if let Some(tick) = passed {
+                    output::note(&format!(
+                        "this build computes tick {tick} otherwise than it was played, so another \
+                         build played it: the state after tick {}, from which on this build makes \
+                         everything equal, is the earliest that is taken as given (--from TICK)",
+                        story.first_tick().0 - 1
+                    ));
+                }
+                return tell(context, &*game, &story, &found);
+            }
+            Err(error) => error,
+        };
+        let differs = error.differs_at(story.first_tick()).filter(|_| args.from.is_none());
+        let Some(differs) = differs else { return Err(failed(error)) };
+        let later = reading.named(block_on(async {
+            let store = reading.store().await?;
+            Ok(Story::behind(&store, &story.lease, differs, id.tick).await?)
+        }))?;
+        let Some(later) = later else { return Err(failed(error)) };
+        story = later;
+        passed = Some(differs);
+    }
 }
 
 fn event_id(text: &str) -> Result<EventId, Failure> {
@@ -56,8 +90,13 @@ fn event_id(text: &str) -> Result<EventId, Failure> {
     })
 }
 
-fn explain(context: &Context, args: &WhyArgs, story: &Story, id: EventId) -> Result<Exit, Failure> {
-    let game = context.games.get(&story.lease.spec.game)?;
+fn search(
+    context: &Context,
+    args: &WhyArgs,
+    game: &dyn GameType,
+    story: &Story,
+    id: EventId,
+) -> Result<Found, WhyError> {
     let until = Instant::now() + Duration::from_secs(args.seconds);
     let bar = progress_bar(context.common.json);
     bar.set_message("inputs left out");
@@ -68,17 +107,18 @@ fn explain(context: &Context, args: &WhyArgs, story: &Story, id: EventId) -> Res
         bar.set_position((all - inputs) as u64);
         Instant::now() < until
     };
-    let found = why::find(&*game, story, id, args.from.map(Tick), goes_on);
+    let found = why::find(game, story, id, args.from.map(Tick), goes_on);
     bar.finish_and_clear();
-    let found = found.map_err(|error| {
-        let exit = match error {
-            WhyError::NoEvent { .. } | WhyError::NoTick { .. } => Exit::NotFound,
-            WhyError::Differs { .. } => Exit::OtherBuild,
-            WhyError::Resim(_) | WhyError::Sim(_) => Exit::Failed,
-        };
-        Failure::new(exit, error.to_string())
-    })?;
-    tell(context, &*game, story, &found)
+    found
+}
+
+fn failed(error: WhyError) -> Failure {
+    let exit = match error {
+        WhyError::NoEvent { .. } | WhyError::NoTick { .. } => Exit::NotFound,
+        WhyError::Differs { .. } => Exit::OtherBuild,
+        WhyError::Resim(_) | WhyError::Sim(_) => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
 }
 
 fn tell(

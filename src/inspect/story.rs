@@ -63,6 +63,32 @@ impl Story {
         Ok(Self { lease, start, frames, notes })
     }
 
+    /// Out of a store, up to tick `end`: it begins with the oldest state that can be read of those
+    /// from tick `tick` on, and before `end`. `None`: there is none.
+    pub async fn behind(
+        store: &Store,
+        lease: &MatchLease,
+        tick: Tick,
+        end: Tick,
+    ) -> Result<Option<Self>, HistoryError> {
+        let (points, _) = history::points(store, lease).await?;
+        let mut notes = Vec::new();
+        let behind = |point: &&Point| point.is_whole() && point.tick >= tick && point.tick < end;
+        for point in points.iter().filter(behind) {
+            let options = LoadOptions { start: Start::Seq(point.seq.next()), end: End::Tick(end) };
+            match begun(store, lease, point, &options).await {
+                Ok((start, history)) => {
+                    notes.extend(history.notes);
+                    let (lease, start, frames) = (lease.clone(), Some(start), history.frames);
+                    return Ok(Some(Self { lease, start, frames, notes }));
+                }
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => notes.push(error.to_string()),
+            }
+        }
+        Ok(None)
+    }
+
     /// Out of a bug report, which is returned as well for what else it says.
     pub fn of_file(file: &Path) -> Result<(Self, BugReport), Failure> {
         let bytes = std::fs::read(file).about("read", file)?;

@@ -93,6 +93,19 @@ pub enum WhyError {
     Sim(#[from] SimError),
 }
 
+impl WhyError {
+    /// The tick that another build made otherwise than this one does, if that is what it says of a
+    /// match which was simulated from tick `first` on.
+    pub fn differs_at(&self, first: Tick) -> Option<Tick> {
+        match self {
+            Self::Differs { tick, .. } => Some(*tick),
+            // This build cannot read the state before, or cannot repeat a step behind it.
+            Self::Sim(_) | Self::Resim(ResimError::Sim { .. }) => Some(first),
+            Self::NoEvent { .. } | Self::NoTick { .. } | Self::Resim(_) => None,
+        }
+    }
+}
+
 /// Something that came from outside in one tick.
 #[derive(Debug, Clone)]
 enum Cause {

@@ -94,7 +94,7 @@ pub(super) fn tries() {
 pub(super) fn behind_a_stop() {
     let studio = Studio::new();
     let node = studio.start("first", &[], &[]);
-    let id = studio.create("{}");
+    let id = studio.create(r#"{"size":5}"#);
     studio.reaches(&id, 90);
     assert_eq!(node.terminate(), 0);
     // Other rules go on from the checkpoint of a clean stop: nobody is asked.
@@ -107,10 +107,42 @@ pub(super) fn behind_a_stop() {
     assert_eq!(tried["verdict"], "goes_on", "{own}");
     assert!(tried["compared"]["from"].as_u64() >= Some(90), "{tried}");
     assert!(tried["compared"]["hashes"].as_u64() >= Some(2), "{tried}");
+    asks_why(&studio, &id, from);
     // The first build would make otherwise what they played.
     let other = studio.ask_of("first", &[], &["preflight"], 10);
     assert_eq!(of(&other, &id)["verdict"], "differs", "{other}");
     assert_eq!(node.terminate(), 0);
+}
+
+/// A build asks why something happened that it played itself, in a match that another one began.
+fn asks_why(studio: &Studio, id: &str, began: u64) {
+    let ask = |args: &[&str], exit| studio.ask_of("changed", &[], args, exit);
+    let laps = eventually("laps of both builds", || {
+        let args = ["events", id, "--type", "lap", "--json"];
+        let printed = studio.command("changed", &[]).args(args).output().unwrap().stdout;
+        let ticks = String::from_utf8_lossy(&printed)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["tick"].as_u64())
+            .collect::<Vec<_>>();
+        let (old, new): (Vec<u64>, Vec<u64>) = ticks.iter().partition(|&&tick| tick <= began);
+        Some((*old.last()?, *new.last()?))
+    });
+    let (old, new) = (format!("{}.0", laps.0), format!("{}.0", laps.1));
+    let found = ask(&["why", id, &new], 0);
+    assert_eq!((&found["event"], &found["of"]), (&"lap".into(), &0.into()), "{found}");
+    // It says that it began behind the change of builds.
+    let output = studio.command("changed", &[]).args(["why", id, &new]).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let given = words
+        .split_once("the state after tick ")
+        .and_then(|(_, rest)| rest.split(',').next()?.parse::<u64>().ok());
+    assert!(words.contains("another build played it"), "{words}");
+    assert!(given.is_some_and(|given| (60..laps.1).contains(&given)), "{words}");
+    // Whoever says where to begin is not overruled, and what another build played is not its own.
+    for args in [&["why", id, &new, "--from", "1"][..], &["why", id, &old]] {
+        let refused = ask(args, 10);
+        assert!(refused["error"].to_string().contains("RK-CLI-267"), "{refused}");
+    }
 }
 
 /// What a backtest by other rules says of a match that goes on, and of one that was stopped.
