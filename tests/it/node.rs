@@ -193,6 +193,10 @@ fn matches_are_listed_shown_and_stopped() {
     let done =
         rekindle(dir.path(), &["match", "create", "--game-config", r#"{"widht":30}"#]).expect(2);
     assert!(done.stderr.contains("widht"), "{}", done.stderr);
+    let wrong = ["match", "create", "--game-config", r#"{"width":"wide"}"#];
+    let done = rekindle(dir.path(), &wrong).expect(2);
+    let words = "`width`: expected a number, found the text \"wide\"";
+    assert!(done.stderr.contains(words), "{}", done.stderr);
 
     let backwards = rekindle(dir.path(), &["journal", &two, "--from", "9", "--to", "5"]).expect(2);
     assert!(backwards.stderr.contains("RK-CLI-269"), "{}", backwards.stderr);

@@ -1,7 +1,8 @@
 //! What is wrong with a JSON, in words for people who have not written the program. Called where
-//! calls and questions from outside are read.
+//! calls, questions and configurations from outside are read.
 
-use serde_json::Error;
+use serde::de::DeserializeOwned;
+use serde_json::{Error, Value as Json};
 
 /// What a parser says in front of what it found, and between that and what it expects.
 const FOUND: [&str; 3] = ["invalid type: ", "invalid value: ", "invalid length "];
@@ -23,6 +24,15 @@ pub fn of(error: &Error) -> String {
         None => words.to_owned(),
     };
     problem + &place
+}
+
+/// Reads a value that keys lead to: the problem names those that lead to what does not fit, such as
+/// `zone.radius`.
+pub(crate) fn read<T: DeserializeOwned>(json: Json) -> Result<T, String> {
+    serde_path_to_error::deserialize(json).map_err(|error| match error.path().iter().next() {
+        Some(_) => format!("`{}`: {}", error.path(), of(error.inner())),
+        None => of(error.inner()),
+    })
 }
 
 /// What the parser calls something, as people who write JSON call it.
@@ -99,6 +109,23 @@ mod tests {
         }
         let nothing = super::of(&from_value::<()>(json!("a hat")).unwrap_err());
         assert_eq!(nothing, "expected no arguments, found the text \"a hat\"");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_the_keys_that_lead_to_it() {
+        #[derive(Debug, Deserialize)]
+        struct Table {
+            #[serde(rename = "bets")]
+            _bets: Vec<Bet>,
+        }
+        let problem = |json| super::read::<Table>(json).unwrap_err();
+        let bets = json!({"bets": [{"amount": 1}, {"amount": "much"}]});
+        assert_eq!(
+            problem(bets),
+            "`bets[1].amount`: expected a whole number of 32 bits, not below 0, found the text \
+             \"much\""
+        );
+        assert_eq!(problem(json!(7)), "expected an object, found 7");
     }
 
     #[test]

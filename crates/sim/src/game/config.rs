@@ -20,6 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
+use crate::documents::words;
 use crate::ecs::world::Constants;
 use crate::game::builder::Game;
 use crate::game::builder::extensions::Extensions;
@@ -115,7 +116,7 @@ pub(crate) fn parse<G: Game>(
     };
     let config: G::Config = match whole {
         Ok(config) => config,
-        Err(_) => serde_json::from_value(all).map_err(|error| fail(error.to_string()))?,
+        Err(_) => words::read(all).map_err(fail)?,
     };
     G::validate(&config).map_err(fail)?;
     extensions.validate(&config).map_err(fail)?;

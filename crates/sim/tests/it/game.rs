@@ -40,6 +40,11 @@ fn configurations_are_checked_key_by_key() {
             .to_string()
             .contains("`goal` must be at least 1")
     );
+    for (wrong, found) in [("\"5\"", "the text \"5\""), ("-1", "-1"), ("[5]", "a list")] {
+        let problem = game.config_from_json(&format!(r#"{{"goal":{wrong}}}"#)).unwrap_err();
+        let words = format!("`goal`: expected a whole number, not below 0, found {found}");
+        assert!(problem.to_string().ends_with(&words), "{problem}");
+    }
     assert!(game.config_from_json("[1]").is_err());
     assert!(game.config_from_json("{").is_err());
 }
