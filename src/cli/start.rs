@@ -1,5 +1,6 @@
 //! `rekindle` and `rekindle start`: a node in this process.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::Arc;
@@ -99,14 +100,12 @@ fn serve(
             first_match,
             abandoned,
         };
-        let mut is_up = false;
+        let mut words = Words { options, is_up: false, logged: BTreeSet::new() };
         let tell = &mut |milestone: Milestone<'_>| {
-            is_up |= matches!(milestone, Milestone::Ready(..));
-            match milestone {
-                milestone if json => output::json_milestone(&to_json(&milestone)),
-                // The words about a node that is up name it, with all others that wait.
-                Milestone::NotResumed(..) if !is_up => {}
-                milestone => output::milestone(&to_words(&milestone, &options)),
+            if json {
+                output::json_milestone(&to_json(&milestone));
+            } else if let Some(words) = words.about(&milestone) {
+                output::milestone(&words);
             }
         };
         lifecycle::run(run, tell).await?;
@@ -129,112 +128,144 @@ fn stdin_closed() -> oneshot::Receiver<()> {
     receiver
 }
 
-fn to_words(milestone: &Milestone<'_>, options: &str) -> String {
-    match milestone {
-        Milestone::Resumed(id, report) => format!(
-            "match {} resumed at tick {}: {} ticks replayed in {} ms, hash {}",
-            id.short(),
-            grouped(report.tick.0),
-            grouped(report.replayed),
-            report.took_ms,
-            if report.hash_ok { "ok" } else { "DIFFERS (made by another build)" }
-        ),
-        Milestone::NotResumed(id, why) => {
-            let why = without_its_id(why, &id.to_string());
-            format!("match {} not resumed: {}", id.short(), plain(&why))
-        }
-        Milestone::Ready(card, node) => ready(card, node, options),
-        Milestone::Draining => "draining: every match is checkpointed before the node stops \
-            (Ctrl-C again: stop at once)"
-            .to_owned(),
-        Milestone::Drained(matches, took_ms) => {
-            format!(
-                "stopped: {} checkpointed in {took_ms} ms; start again and it goes on",
-                counted(*matches, "match", "matches")
-            )
-        }
-    }
+/// Tells a terminal of milestones.
+struct Words {
+    /// What later commands need to find this node again.
+    options: String,
+    /// Players are let in.
+    is_up: bool,
+    /// Matches that were not resumed: the log has the report. Often both go to one place, so it is
+    /// not printed as well.
+    logged: BTreeSet<MatchId>,
 }
 
-/// What runs, where to look, what to do next. Every line of it works as printed.
-fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
-    let program = program_as_typed();
-    let host = &node.parts().host;
-    let matches: Vec<_> =
-        host.list().into_iter().filter_map(|status| host.find(status.match_id)).collect();
-    let mut lines = vec![String::new()];
-    lines.push(format!(
-        "node {} is up: players connect to UDP {}",
-        node.name(),
-        node.parts().config.public.unwrap_or(card.listen)
-    ));
-    for handle in &matches {
-        let info = handle.info();
-        let bots = handle.spec().house_bots;
+impl Words {
+    fn about(&mut self, milestone: &Milestone<'_>) -> Option<String> {
+        Some(match milestone {
+            Milestone::Resumed(id, report) => format!(
+                "match {} resumed at tick {}: {} ticks replayed in {} ms, hash {}",
+                id.short(),
+                grouped(report.tick.0),
+                grouped(report.replayed),
+                report.took_ms,
+                if report.hash_ok { "ok" } else { "DIFFERS (made by another build)" }
+            ),
+            Milestone::NotResumed(id, _) => {
+                self.logged.insert(*id);
+                // The words about a node that is up name it, with all others that wait.
+                if !self.is_up {
+                    return None;
+                }
+                format!("match {} not resumed: {}", id.short(), asks_why(*id, &self.options))
+            }
+            Milestone::Ready(card, node) => {
+                self.is_up = true;
+                self.ready(card, node)
+            }
+            Milestone::Draining => "draining: every match is checkpointed before the node stops \
+                (Ctrl-C again: stop at once)"
+                .to_owned(),
+            Milestone::Drained(matches, took_ms) => {
+                format!(
+                    "stopped: {} checkpointed in {took_ms} ms; start again and it goes on",
+                    counted(*matches, "match", "matches")
+                )
+            }
+        })
+    }
+
+    /// What runs, where to look, what to do next. Every line of it works as printed.
+    fn ready(&self, card: &NodeCard, node: &Arc<Serving>) -> String {
+        let (program, options) = (program_as_typed(), &self.options);
+        let host = &node.parts().host;
+        let matches: Vec<_> =
+            host.list().into_iter().filter_map(|status| host.find(status.match_id)).collect();
+        let mut lines = vec![String::new()];
         lines.push(format!(
-            "match {} ({}) runs at tick {}, with {bots} house bots",
-            info.match_id.short(),
-            info.game,
-            grouped(info.tick.0)
+            "node {} is up: players connect to UDP {}",
+            node.name(),
+            node.parts().config.public.unwrap_or(card.listen)
         ));
+        for handle in &matches {
+            let info = handle.info();
+            let bots = handle.spec().house_bots;
+            lines.push(format!(
+                "match {} ({}) runs at tick {}, with {bots} house bots",
+                info.match_id.short(),
+                info.game,
+                grouped(info.tick.0)
+            ));
+        }
+        let at_rest = node.at_rest();
+        lines.extend(self.waiting(&at_rest));
+        lines.push(String::new());
+        if let Some(web) = card.web {
+            let tls = node.parts().config.edge.certificate.is_some();
+            let scheme = if tls { "https" } else { "http" };
+            lines.push(format!("  {:<10} {scheme}://{}/", "browsers", dial::from_here(web)));
+        }
+        for (what, path) in [("health", "/readyz"), ("metrics", "/metrics"), ("all paths", "/")] {
+            lines.push(format!("  {what:<10} http://{}{path}", dial::from_here(card.admin)));
+        }
+        lines.extend([String::new(), "Try, in another terminal:".to_owned(), String::new()]);
+        let first = matches.first().map(|handle| handle.info().match_id.short());
+        let waits = at_rest.first().map(|(row, _)| row.match_id.short());
+        let commands = [
+            waits.as_ref().map(|id| {
+                (format!("{program} match show {id}{options}"), "where the match stands, and why")
+            }),
+            waits.filter(|_| first.is_none()).map(|_| {
+                let bots = room(node).min(HOUSE_BOTS);
+                (format!("{program} match create --bots {bots}{options}"), "another one, beside it")
+            }),
+            first.as_ref().map(|_| (format!("{program} watch{options}"), "the match, live")),
+            visitors(node).map(|count| {
+                (
+                    format!("{program} bots --count {count} --seconds 10{options}"),
+                    "more players, over the network",
+                )
+            }),
+            Some((format!("{program} match ls{options}"), "all matches")),
+            first.map(|id| {
+                (
+                    format!("{program} journal {id} --from 1 --to 90{options}"),
+                    "what was applied, tick by tick",
+                )
+            }),
+            Some((format!("kill -9 {}", card.pid), "then start it again: the same match goes on")),
+        ];
+        let commands: Vec<_> = commands.into_iter().flatten().collect();
+        let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+        lines
+            .extend(commands.iter().map(|(command, what)| format!("  {command:<width$}   {what}")));
+        lines.extend([String::new(), "Ctrl-C stops cleanly.".to_owned()]);
+        lines.join("\n")
     }
-    let at_rest = node.at_rest();
-    lines.extend(waiting(&at_rest));
-    lines.push(String::new());
-    if let Some(web) = card.web {
-        let tls = node.parts().config.edge.certificate.is_some();
-        let scheme = if tls { "https" } else { "http" };
-        lines.push(format!("  {:<10} {scheme}://{}/", "browsers", dial::from_here(web)));
+
+    /// The matches that do not go on by themselves, with what is to be done: those of which the log
+    /// says nothing, since they were at rest before, also with why.
+    fn waiting(&self, at_rest: &[(MatchLease, Standing)]) -> Vec<String> {
+        let line = |(row, standing): &(MatchLease, Standing)| {
+            let (id, game) = (row.match_id.short(), plain(&row.spec.game));
+            let why = if self.logged.contains(&row.match_id) {
+                asks_why(row.match_id, &self.options)
+            } else {
+                let why = without_its_id(&standing.words(), &row.match_id.to_string());
+                plain(&why).into_owned()
+            };
+            format!("match {id} ({game}): {}: {why}", standing.condition())
+        };
+        let mut lines: Vec<String> = at_rest.iter().take(NAMED).map(line).collect();
+        if let Some(more) = at_rest.len().checked_sub(NAMED).filter(|&more| more > 0) {
+            lines.push(format!("and {more} more that do not run: `rekindle match ls`"));
+        }
+        lines
     }
-    for (what, path) in [("health", "/readyz"), ("metrics", "/metrics"), ("all paths", "/")] {
-        lines.push(format!("  {what:<10} http://{}{path}", dial::from_here(card.admin)));
-    }
-    lines.extend([String::new(), "Try, in another terminal:".to_owned(), String::new()]);
-    let first = matches.first().map(|handle| handle.info().match_id.short());
-    let waits = at_rest.first().map(|(row, _)| row.match_id.short());
-    let commands = [
-        waits.as_ref().map(|id| {
-            (format!("{program} match show {id}{options}"), "where the match stands, and why")
-        }),
-        waits.filter(|_| first.is_none()).map(|_| {
-            let bots = room(node).min(HOUSE_BOTS);
-            (format!("{program} match create --bots {bots}{options}"), "another one, beside it")
-        }),
-        first.as_ref().map(|_| (format!("{program} watch{options}"), "the match, live")),
-        visitors(node).map(|count| {
-            (
-                format!("{program} bots --count {count} --seconds 10{options}"),
-                "more players, over the network",
-            )
-        }),
-        Some((format!("{program} match ls{options}"), "all matches")),
-        first.map(|id| {
-            (
-                format!("{program} journal {id} --from 1 --to 90{options}"),
-                "what was applied, tick by tick",
-            )
-        }),
-        Some((format!("kill -9 {}", card.pid), "then start it again: the same match goes on")),
-    ];
-    let commands: Vec<_> = commands.into_iter().flatten().collect();
-    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
-    lines.extend(commands.iter().map(|(command, what)| format!("  {command:<width$}   {what}")));
-    lines.extend([String::new(), "Ctrl-C stops cleanly.".to_owned()]);
-    lines.join("\n")
 }
 
-/// The matches that do not go on by themselves, with why and what to do, as `match ls` has them.
-fn waiting(at_rest: &[(MatchLease, Standing)]) -> Vec<String> {
-    let line = |(row, standing): &(MatchLease, Standing)| {
-        let why = without_its_id(&standing.words(), &row.match_id.to_string());
-        let (id, game) = (row.match_id.short(), plain(&row.spec.game));
-        format!("match {id} ({game}): {}: {}", standing.condition(), plain(&why))
-    };
-    let mut lines: Vec<String> = at_rest.iter().take(NAMED).map(line).collect();
-    if let Some(more) = at_rest.len().checked_sub(NAMED).filter(|&more| more > 0) {
-        lines.push(format!("and {more} more that do not run: `rekindle match ls`"));
-    }
-    lines
+/// For whoever wants to know why a match does not run.
+fn asks_why(id: MatchId, options: &str) -> String {
+    format!("`{} match show {}{options}` says why", program_as_typed(), id.short())
 }
 
 /// How many players a match of the first game with its usual configuration has room for.

@@ -422,6 +422,7 @@ fn changed() {
         player.is_shown(Tick(70));
     }
     node.kill();
+    says_once(&studio, [&rewound, &accepted]);
 
     // What it computes otherwise it does not touch: each of them waits, and says everywhere why and
     // what to type.
@@ -480,6 +481,32 @@ fn changed() {
     }
     assert_eq!(node.terminate(), 0);
     verifies(&studio);
+}
+
+/// Where log and words for the terminal go to one file, what is wrong with a match stands there
+/// once, and the words say where to ask.
+fn says_once(studio: &Studio, ids: [&String; 2]) {
+    let path = studio.dir.path().join("both.log");
+    let file = std::fs::File::create(&path).unwrap();
+    let mut command = studio.command("changed", &[]);
+    command.args(["start", "--dev", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+    let both = command.stdout(file.try_clone().unwrap()).stderr(file);
+    let mut node = both.spawn().unwrap();
+    let said = eventually("the words", || {
+        let said = std::fs::read_to_string(&path).unwrap();
+        said.contains("Ctrl-C stops cleanly").then_some(said)
+    });
+    node.kill().unwrap();
+    node.wait().unwrap();
+    for id in ids {
+        let reports = said.lines().filter(|line| line.contains("RK-RECOVERY-005"));
+        assert_eq!(reports.filter(|line| line.contains(id)).count(), 1, "{said}");
+        let short = &id[..8];
+        let line = said.lines().find(|line| line.starts_with(&format!("match {short} ")));
+        let asks = format!("match show {short}` says why");
+        assert!(line.is_some_and(|line| line.contains("waits") && line.contains(&asks)), "{said}");
+    }
+    assert_eq!(said.matches("RK-RECOVERY-005").count(), ids.len(), "{said}");
 }
 
 /// What an operator decided is written down.
