@@ -98,6 +98,8 @@ pub struct Config {
     pub dev: bool,
     /// Name of this node.
     pub node_name: String,
+    /// An operator has said so; if not, it is the usual one.
+    pub node_name_is_set: bool,
     /// Where it runs.
     pub node_region: String,
     /// When a tick leaves the node.
@@ -177,6 +179,7 @@ impl Config {
                 .map(Secret::new),
             dev: parse(settings, "dev", "true or false")?,
             node_name: name(settings, "node.name")?,
+            node_name_is_set: settings.is_set("node.name"),
             node_region: name(settings, "node.region")?,
             output: output(settings),
             on_stall: on_stall(settings),
@@ -453,11 +456,15 @@ pub fn password_from(path: &Path) -> Result<String, ConfigError> {
     }
 }
 
+/// Whether a text may be the name of a node or a region.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
 fn name(settings: &Settings, key: &str) -> Result<String, ConfigError> {
     let name = text(settings, key);
-    let fits = (1..=63).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if fits {
+    if is_name(&name) {
         Ok(name)
     } else {
         Err(bad(settings, key, "1 to 63 letters, digits, `-`, `_` or `.`"))

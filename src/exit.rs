@@ -82,6 +82,7 @@ fn exit_of(error: &NodeError) -> Exit {
     match error {
         NodeError::Fenced | NodeError::Halted(Halt::Store(StoreError::Fenced(_))) => Exit::Fenced,
         NodeError::InUse { .. } => Exit::InUse,
+        NodeError::NameTaken { .. } => Exit::Usage,
         _ => Exit::Failed,
     }
 }

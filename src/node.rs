@@ -45,6 +45,7 @@ pub mod matches;
 pub mod members;
 pub mod migrate;
 pub mod milestone;
+mod naming;
 pub mod operator;
 mod placing;
 pub mod rebalance;

@@ -382,7 +382,12 @@ pub const KEYS: &[Key] = &[
         "threads that work on one match at a time, in parallel queries and systems side by side of \
          games with thousands of entities; those beyond the first are shared by all matches",
     ),
-    key("node.name", Kind::Text, "node-1", "name of this node, in leases and logs"),
+    key(
+        "node.name",
+        Kind::Text,
+        "node-1",
+        "name of this node among those of its store; without it another one if that is taken",
+    ),
     key(
         "node.region",
         Kind::Text,

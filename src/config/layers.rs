@@ -182,6 +182,11 @@ impl Settings {
             .map_or((key.default, &Origin::Default), |(value, origin)| (value, origin))
     }
 
+    /// Whether somebody has said the value of a key, so that it is not the default.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|(_, origin)| !matches!(origin, Origin::Default))
+    }
+
     /// A value as it may be shown: secrets hidden.
     pub fn shown(&self, key: &Key) -> String {
         let (value, _) = self.get(key);

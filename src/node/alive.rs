@@ -55,7 +55,8 @@ pub fn is_gone(node: &NodeLease) -> bool {
     node.pid == 0 || is_here(node) && card::process_start(node.pid) != Some(node.pid_start)
 }
 
-fn is_here(node: &NodeLease) -> bool {
+/// Whether a lease names a process of this host.
+pub fn is_here(node: &NodeLease) -> bool {
     node.host.is_empty() || node.host == card::this_host()
 }
 

@@ -17,6 +17,7 @@ use super::build;
 use super::card::{self, NodeCard};
 use super::error::NodeError;
 use super::keyring;
+use super::naming::{self, Naming};
 use crate::config::Config;
 use crate::{clock, moment};
 
@@ -30,6 +31,8 @@ pub struct Booted {
     pub store: Store,
     /// This run.
     pub incarnation: Incarnation,
+    /// The name of this node: the configured one, or another one if that was only the usual one.
+    pub name: String,
     /// What computes the games.
     pub build: BuildId,
     /// This process's start time.
@@ -43,6 +46,7 @@ struct Leased {
     store: Store,
     keys: Keys,
     incarnation: Incarnation,
+    name: String,
     pid_start: u64,
     wish: Option<NodeWish>,
 }
@@ -63,8 +67,8 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
     let (begun, mut said) = (Instant::now(), None::<Instant>);
     loop {
         let error = match take_lease(config).await {
-            Ok(Leased { store, keys, incarnation, pid_start, wish }) => {
-                return Ok(Booted { lock, keys, store, incarnation, build, pid_start, wish });
+            Ok(Leased { store, keys, incarnation, name, pid_start, wish }) => {
+                return Ok(Booted { lock, keys, store, incarnation, name, build, pid_start, wish });
             }
             Err(NodeError::Store(error)) if error.is_transient() => error,
             Err(error) => return Err(error),
@@ -91,14 +95,7 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
 /// answer was lost leaves one behind that owns nothing. A node that was decommissioned does not.
 async fn take_lease(config: &Config) -> Result<Leased, NodeError> {
     let store = config.store.open().await?;
-    let wish = wishes::of(&store, &config.node_name).await?;
-    if let Some(wish) = wish.as_ref().filter(|wish| wish.wanted == Wanted::Decommissioned) {
-        return Err(NodeError::Decommissioned {
-            node: wish.node.clone(),
-            who: wish.who.clone(),
-            since: moment::show(wish.since_ms),
-        });
-    }
+    let _served = wish(&store, &naming::preferred(config)).await?;
     // Before anything is written: a node with the wrong secret changes nothing.
     let keys = keyring::begin(config, &store).await?;
     // Before the first lease: a copy learns that it is one before it does anything.
@@ -109,22 +106,45 @@ async fn take_lease(config: &Config) -> Result<Leased, NodeError> {
     );
     let pid = std::process::id();
     let pid_start = card::process_start(pid).unwrap_or_default();
-    let lease = NodeLease {
-        incarnation: clock::incarnation(),
-        name: config.node_name.clone(),
-        state: NodeState::Live,
-        pid,
-        pid_start,
-        deadline_ms: clock::now_ms() + LEASE_MS,
-        seal: None,
-        host: card::this_host(),
-        region: config.node_region.clone(),
-        reached: None,
-        loss_accepted_ms: None,
-    };
-    let incarnation = lease.incarnation;
-    store.leases.register(lease).await?;
-    Ok(Leased { store, keys, incarnation, pid_start, wish })
+    let mut naming = Naming::new(config, &store, identity.id);
+    loop {
+        let name = naming.choose().await?;
+        let wish = wish(&store, &name).await?;
+        let lease = NodeLease {
+            incarnation: clock::incarnation(),
+            name: name.clone(),
+            state: NodeState::Live,
+            pid,
+            pid_start,
+            deadline_ms: clock::now_ms() + LEASE_MS,
+            seal: None,
+            host: card::this_host(),
+            region: config.node_region.clone(),
+            reached: None,
+            loss_accepted_ms: None,
+        };
+        let incarnation = lease.incarnation;
+        store.leases.register(lease).await?;
+        if naming.is_alone(&name, incarnation).await? {
+            naming.remember(&name);
+            return Ok(Leased { store, keys, incarnation, name, pid_start, wish });
+        }
+        // Another node began at the same moment under this name. This run has written nothing.
+        store.leases.stop(incarnation).await?;
+    }
+}
+
+/// What operators want of the node of this name; an error if that is that there is none.
+async fn wish(store: &Store, name: &str) -> Result<Option<NodeWish>, NodeError> {
+    let wish = wishes::of(store, name).await?;
+    match wish.as_ref().filter(|wish| wish.wanted == Wanted::Decommissioned) {
+        Some(wish) => Err(NodeError::Decommissioned {
+            node: wish.node.clone(),
+            who: wish.who.clone(),
+            since: moment::show(wish.since_ms),
+        }),
+        None => Ok(wish),
+    }
 }
 
 /// Why no other node starts on a data directory, with the node that is there if it is known.

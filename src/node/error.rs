@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use rekindle_actors::{Halt, HostError};
 use rekindle_gateway::GatewayError;
+use rekindle_schema::Incarnation;
 use rekindle_sim::documents::wire::Refusal;
 use rekindle_store::StoreError;
 
@@ -67,6 +68,19 @@ pub enum NodeError {
         who: String,
         /// When, in words.
         since: String,
+    },
+    /// A live node of the same store has the name that this one is to have.
+    #[error(
+        "RK-NODE-250: a live node of this store has the name {name}: {node} at {at}; give this one \
+         a name of its own with --node or node.name, or stop that one first"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The run that has it.
+        node: Incarnation,
+        /// Where that is, in words.
+        at: String,
     },
     /// The web listener cannot be had where it was asked for.
     #[error("RK-NODE-230: edge.web {addr}: {error}; choose another address, or set it to off")]

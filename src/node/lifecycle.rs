@@ -98,8 +98,17 @@ pub struct Run {
 /// Whatever can refuse a start does so before anything is claimed: the configuration was looked at
 /// before (`config/check.rs`), and `run.front` listens already.
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<(), NodeError> {
-    let Run { config, games, metrics, kinds, sinks, mut signals, front, first_match, abandoned } =
-        run;
+    let Run {
+        mut config,
+        games,
+        metrics,
+        kinds,
+        sinks,
+        mut signals,
+        front,
+        first_match,
+        abandoned,
+    } = run;
     front.says("opening the store");
     let mut abandoned = Box::pin(gone(abandoned));
     let waiting = |words: &str| {
@@ -116,6 +125,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         () = &mut abandoned => return Err(NodeError::Abandoned),
         booted = boot::boot(&config, waiting) => booted?,
     };
+    config.node_name.clone_from(&booted.name);
     front.says("recovering matches");
     // From before the first match on: a drained node stays so over its restart.
     let drained = booted.wish.is_some();
@@ -207,7 +217,7 @@ async fn assemble(
     front: &dyn Front,
     booted: Booted,
 ) -> Result<Assembled, NodeError> {
-    let Booted { lock, keys, store, incarnation, build, pid_start, wish: _ } = booted;
+    let Booted { lock, keys, store, incarnation, build, pid_start, name: _, wish: _ } = booted;
     let started = Arc::new(OnceLock::new());
     let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
     let serving = Arc::new(OnceLock::new());

@@ -26,6 +26,7 @@ mod keys;
 mod lobbies;
 mod logging;
 mod migrate;
+mod names;
 mod new;
 mod node;
 mod operators;

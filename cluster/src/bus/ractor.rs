@@ -266,19 +266,12 @@ impl Shared {
         to: Option<Incarnation>,
         address: &str,
     ) -> Result<(Box<dyn Wire>, Hello, u16), NoLink> {
-        let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => NoLink::NobodyListens,
-            _ => NoLink::Unreachable(error.to_string()),
-        })?;
-        let (mut wire, shown) = secure(self.tls.as_ref(), stream, false).await?;
         let ours = Hello { to, ..self.me.clone() };
-        let greeted = greeting::dialled(&mut wire, &ours).await;
+        let greeted = greet(address, &ours, self.tls.as_ref()).await;
         if let (Some(to), Err(error @ NoLink::Version { .. })) = (to, &greeted) {
             self.distant.lock().insert(to, error.to_string());
         }
-        let (theirs, version) = greeted?;
-        shown.is_for(&theirs.name)?;
-        Ok((wire, theirs, version))
+        greeted
     }
 
     /// Greets a node that has dialled, and takes its link in.
@@ -442,6 +435,32 @@ fn refused(address: SocketAddr, problem: &NoLink) {
         tracing::warn!(code = "RK-PEER-016", %address, %problem, "a link of another node was \
             refused");
     }
+}
+
+/// Which node listens for others at an address. No link is made. `ours` says who asks; its `to` is
+/// ignored.
+pub async fn who_is_at(address: &str, ours: &Hello, tls: Option<&Tls>) -> Result<Hello, NoLink> {
+    let ours = Hello { to: None, ..ours.clone() };
+    let greeted = timeout(KNOCK_PATIENCE, greet(address, &ours, tls)).await;
+    let greeted =
+        greeted.unwrap_or_else(|_| Err(NoLink::Unreachable("no answer in time".to_owned())));
+    greeted.map(|(_, theirs, _)| theirs)
+}
+
+/// Dials, and exchanges greetings. Returns what the other side said of itself, and the version.
+async fn greet(
+    address: &str,
+    ours: &Hello,
+    tls: Option<&Tls>,
+) -> Result<(Box<dyn Wire>, Hello, u16), NoLink> {
+    let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => NoLink::NobodyListens,
+        _ => NoLink::Unreachable(error.to_string()),
+    })?;
+    let (mut wire, shown) = secure(tls, stream, false).await?;
+    let (theirs, version) = greeting::dialled(&mut wire, ours).await?;
+    shown.is_for(&theirs.name)?;
+    Ok((wire, theirs, version))
 }
 
 /// Secures a stream if TLS is configured.
