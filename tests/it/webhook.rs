@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -59,30 +60,44 @@ fn serve(mut stream: TcpStream, takes: &AtomicBool, requests: &Mutex<Vec<(String
     let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
 }
 
-#[test]
-fn a_match_ends_while_the_receiver_is_away_and_what_a_killed_node_left_arrives() {
-    let dir = tempfile::tempdir().unwrap();
-    let receiver = Receiver::start();
+/// Says in a directory where effects are posted.
+fn configure(dir: &Path, receiver: &Receiver) {
     let config = format!(
         "[effects.webhook]\nurl = \"{}\"\nsecret = \"{SECRET}\"\nkinds = \"result\"\n",
         receiver.url
     );
-    std::fs::write(dir.path().join("rekindle.toml"), config).unwrap();
+    std::fs::write(dir.join("rekindle.toml"), config).unwrap();
+}
+
+/// A match from its beginning to its end.
+fn played(dir: &Path) -> String {
+    let create = ["match", "create", "--game", "tictactoe", "--bots", "2", "--json"];
+    let created = rekindle(dir, &create).expect(0).json();
+    let id = created["id"].as_str().unwrap().to_owned();
+    eventually("the end of the match", || {
+        let shown = rekindle(dir, &["match", "show", &id]);
+        shown.stdout.contains("draw").then_some(())
+    });
+    id
+}
+
+/// What is told of the result of a match.
+fn result(dir: &Path, id: &str) -> Value {
+    let list = rekindle(dir, &["effects", "ls", id, "--kind", "result", "--json"]);
+    list.expect(0).json()[0].clone()
+}
+
+#[test]
+fn a_match_ends_while_the_receiver_is_away_and_what_a_killed_node_left_arrives() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    configure(dir.path(), &receiver);
     let shown = rekindle(dir.path(), &["config", "show"]).expect(0).stdout;
     assert!(shown.contains("effects.webhook.url") && !shown.contains(SECRET), "{shown}");
 
     let node = Node::start(dir.path(), &[]);
-    let create = ["match", "create", "--game", "tictactoe", "--bots", "2", "--json"];
-    let created = rekindle(dir.path(), &create).expect(0).json();
-    let id = created["id"].as_str().unwrap().to_owned();
-    eventually("the end of the match", || {
-        let shown = rekindle(dir.path(), &["match", "show", &id]);
-        shown.stdout.contains("draw").then_some(())
-    });
-    let effects = || {
-        let list = rekindle(dir.path(), &["effects", "ls", &id, "--kind", "result", "--json"]);
-        list.expect(0).json()[0].clone()
-    };
+    let id = played(dir.path());
+    let effects = || result(dir.path(), &id);
     let waiting = eventually("an attempt that failed", || {
         let effect = effects();
         let tried = effect["webhooks"][0]["attempts"].as_u64() >= Some(1);
@@ -116,4 +131,35 @@ fn a_match_ends_while_the_receiver_is_away_and_what_a_killed_node_left_arrives()
     let away = ["config", "check", "--set", "effects.webhook.url=http://192.0.2.1/x"];
     let refused = rekindle(dir.path(), &away);
     assert!(refused.code != 0 && refused.stderr.contains("use https"), "{refused:?}");
+}
+
+#[test]
+fn what_is_still_to_be_posted_is_in_a_backup_and_is_posted_once_where_that_is_restored() {
+    let (home, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let receiver = Receiver::start();
+    for dir in [&home, &away] {
+        configure(dir.path(), &receiver);
+    }
+    let node = Node::start(home.path(), &[]);
+    let id = played(home.path());
+    eventually("an attempt that failed", || {
+        (result(home.path(), &id)["webhooks"][0]["attempts"].as_u64() >= Some(1)).then_some(())
+    });
+    let backup = home.path().join("monday").display().to_string();
+    let made = rekindle(home.path(), &["store", "backup", &backup, "--json"]).expect(0).json();
+    assert_eq!(made["backup"]["copied"]["postings"], 1, "{made}");
+    node.kill();
+
+    let restore = ["store", "restore", &backup, "--store", "local:rekindle-data"];
+    let said = rekindle(away.path(), &restore).expect(0).stdout;
+    assert!(said.contains("1 in the outbox of webhooks"), "{said}");
+    receiver.takes.store(true, Ordering::SeqCst);
+    let node = Node::start(away.path(), &[]);
+    let taken = eventually("a request that is taken", || receiver.taken().first().cloned());
+    assert_eq!((&taken["match"], &taken["payload"]), (&json!(id), &json!([null, "draw"])));
+    eventually("an outbox that is empty", || {
+        result(away.path(), &id)["webhooks"].as_array()?.is_empty().then_some(())
+    });
+    assert_eq!(node.terminate(), 0);
+    assert_eq!(receiver.taken().len(), 1, "it is taken once");
 }

@@ -12,11 +12,12 @@ use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::job::JobStatus;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
+use rekindle_schema::posting::{POSTINGS, Posted, Posting};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{ActionId, BatchNo, Epoch, Incarnation, JobId, MatchId, Seq, Tick};
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::transfer::{Copied, CopyOptions, TransferError, copy};
-use rekindle_store::{AuditQuery, Claim, JobFilter, Outcome, Store, StoreError};
+use rekindle_store::{AuditQuery, Claim, JobFilter, Outcome, Store, StoreError, registry};
 use rekindle_store_conformance::{
     Scribe, checkpoint, chunk, job, match_lease, node_lease, read_all, register,
 };
@@ -39,6 +40,27 @@ fn effect(tick: u64) -> Effect {
         kind: "result".to_owned(),
         payload: Bytes::from(tick.to_string()),
     }
+}
+
+/// Enters an effect into the outbox of a webhook.
+async fn post(store: &Store, match_id: MatchId, tick: u64) {
+    let place = Posted { webhook: "studio".to_owned(), match_id, id: effect(tick).id };
+    let posting = Posting {
+        effect: effect(tick),
+        by: LAST,
+        entered_ms: 1,
+        attempts: 2,
+        due_ms: 9,
+        last: "503".to_owned(),
+        given_up: false,
+    };
+    registry::set(store, &place.name(), posting.encode().into()).await.unwrap();
+}
+
+/// Names and values of what is to be posted.
+async fn postings(store: &Store) -> Vec<(String, Bytes)> {
+    let entries = store.registry.list(POSTINGS).await.unwrap();
+    entries.into_iter().map(|entry| (entry.name, entry.value)).collect()
 }
 
 async fn copy_all(from: &Store, to: &Store, cut: bool) -> Result<Copied, TransferError> {
@@ -89,6 +111,9 @@ async fn fill(store: &Store) {
     for (match_id, tick) in [(A, 4), (A, 80), (ENDED, 70)] {
         store.effects.deliver(match_id, effect(tick)).await.unwrap();
     }
+    for (match_id, tick) in [(A, 80), (ENDED, 70), (GONE, 7)] {
+        post(store, match_id, tick).await;
+    }
     for (meta, bytes) in [chunk(A, 1, 20), chunk(GONE, 1, 7)] {
         store.archive.put(meta, bytes).await.unwrap();
     }
@@ -137,6 +162,7 @@ struct Everything {
     logs: BTreeMap<Incarnation, Vec<Batch>>,
     checkpoints: BTreeMap<MatchId, Vec<(CheckpointMeta, Bytes)>>,
     effects: Vec<(MatchId, Effect)>,
+    postings: Vec<(String, Bytes)>,
     archive: Vec<(ChunkMeta, Bytes)>,
     pins: Vec<Pin>,
     /// Open ones: id, and whether somebody works on it.
@@ -191,6 +217,7 @@ async fn everything(store: &Store) -> Everything {
         logs,
         checkpoints,
         effects: store.effects.delivered().await.unwrap(),
+        postings: postings(store).await,
         archive,
         pins,
         jobs,
@@ -239,8 +266,8 @@ async fn a_copy_goes_around_and_stays_the_same() {
         "{done:?}"
     );
     assert_eq!(
-        (done.checkpoints, done.effects, done.chunks, done.jobs, done.audit),
-        (6, 3, 2, 2, 5),
+        (done.checkpoints, done.effects, done.chunks, done.jobs, done.audit, done.postings),
+        (6, 3, 2, 2, 5, 3),
         "{done:?}"
     );
     assert_eq!(everything(&between).await, expected);
@@ -433,6 +460,8 @@ async fn a_cut_through_a_store_at_work_is_whole() {
                 seq += 10;
                 let (meta, state) = checkpoint(A, 1, FIRST, seq, seq, 400);
                 origin.checkpoints.put(meta, state).await.unwrap();
+                // As a node does it: entered first.
+                post(&origin, B, seq * 2).await;
                 origin.effects.deliver(B, effect(seq * 2)).await.unwrap();
             }
             seq
@@ -463,6 +492,15 @@ async fn a_cut_through_a_store_at_work_is_whole() {
             effects.iter().all(|(_, effect)| effect.id.tick.0 <= seal.0 * 2),
             "an effect of a tick that the copy does not have"
         );
+        // Nobody posted any of them, so each is to be posted in the copy, and none of a later tick.
+        let entered: Vec<u64> = postings(&copied)
+            .await
+            .iter()
+            .map(|(name, _)| Posted::parse(name).unwrap().id.tick.0)
+            .collect();
+        assert!(entered.iter().all(|tick| *tick <= seal.0 * 2), "{entered:?}");
+        let missing = effects.iter().find(|(_, effect)| !entered.contains(&effect.id.tick.0));
+        assert_eq!(missing, None, "{entered:?}");
         let newest = effects.last().map_or(0, |(_, effect)| effect.id.tick.0);
         assert!(
             newest + 2 * 20 >= seal.0 * 2 || seal.0 < 70,
@@ -488,6 +526,7 @@ async fn only_the_matches_that_are_named_are_copied() {
     assert_eq!(copy(&origin, &target, &options(&[B])).await.unwrap().matches, 1);
     let copied = everything(&target).await;
     assert_eq!((copied.rows.len(), copied.nodes.len(), copied.effects.len()), (1, 2, 0));
+    assert!(copied.postings.is_empty(), "those are of other matches");
     assert!(copied.archive.is_empty() && copied.jobs.is_empty() && copied.audit.is_empty());
     assert_eq!(copy(&origin, &target, &options(&[A, B])).await.unwrap().present, 1);
     assert_eq!(copy_all(&origin, &target, false).await.unwrap().present, 2);

@@ -9,7 +9,8 @@
 //!
 //! 1. The lease of each incarnation is entered, live, naming no process; its batches are appended
 //!    as a writer would append them. A batch that is there already is compared.
-//! 2. Checkpoints, the archive and effects follow; every match's history is read back.
+//! 2. Checkpoints, the archive, effects and what of those is still to be posted follow; every
+//!    match's history is read back.
 //! 3. Leases get the state of the original: stopped, or fenced and sealed.
 //! 4. Open jobs, the audit log and the keys of the cluster, if all matches are copied: players come
 //!    back into their sessions on the copy. Nothing else of the registry is copied: it tells of
@@ -119,6 +120,8 @@ pub struct Copied {
     pub chunks: u64,
     /// Effects in the target.
     pub effects: u64,
+    /// Effects in the target that are still to be posted to webhooks, or were given up there.
+    pub postings: u64,
     /// Open jobs in the target.
     pub jobs: u64,
     /// Entries of the audit log in the target.
@@ -198,7 +201,9 @@ pub async fn copy(
     if options.cut {
         run.copy_logs(&plan).await?;
     }
-    run.copy_effects(&plan, &checkpoints).await?;
+    let ends = run.ends(checkpoints);
+    run.copy_effects(&plan, &ends).await?;
+    run.copy_postings(&plan, &ends).await?;
     run.check_histories(&plan).await?;
     run.close_logs(&plan).await?;
     if options.only.is_none() {
@@ -370,22 +375,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Copies the effects of the copied ticks. One of a later tick belongs to a future that the
-    /// copy does not have: the game decides about it anew.
-    async fn copy_effects(
-        &mut self,
-        plan: &Plan,
-        checkpoints: &BTreeMap<MatchId, Tick>,
-    ) -> Result<(), TransferError> {
-        let mut ends = checkpoints.clone();
+    /// The last tick of each match in the copy; `checkpoints` are the ticks of the newest ones.
+    fn ends(&self, checkpoints: BTreeMap<MatchId, Tick>) -> BTreeMap<MatchId, Tick> {
+        let mut ends = checkpoints;
         for (&match_id, &tick) in self.logs.values().flat_map(|log| &log.ends) {
             ends.entry(match_id).and_modify(|end| *end = tick.max(*end)).or_insert(tick);
         }
+        ends
+    }
+
+    /// Whether an effect of this tick has happened in the copy. One of a later tick belongs to a
+    /// future that the copy does not have: the game decides about it anew.
+    fn has_happened(&self, ends: &BTreeMap<MatchId, Tick>, match_id: MatchId, tick: Tick) -> bool {
+        !self.options.cut || ends.get(&match_id).is_none_or(|end| tick <= *end)
+    }
+
+    /// Copies the effects of the copied ticks.
+    async fn copy_effects(
+        &mut self,
+        plan: &Plan,
+        ends: &BTreeMap<MatchId, Tick>,
+    ) -> Result<(), TransferError> {
         let wanted: BTreeSet<MatchId> = plan.rows.iter().map(|row| row.match_id).collect();
         let counts = |(match_id, effect): &(MatchId, Effect)| {
-            wanted.contains(match_id)
-                && (!self.options.cut
-                    || ends.get(match_id).is_none_or(|end| effect.id.tick <= *end))
+            wanted.contains(match_id) && self.has_happened(ends, *match_id, effect.id.tick)
         };
         let effects: Vec<(MatchId, Effect)> =
             self.from.effects.delivered().await?.into_iter().filter(counts).collect();

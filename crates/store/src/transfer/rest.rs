@@ -1,12 +1,13 @@
 //! What is kept beside the logs: the archive, jobs, the audit log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rekindle_schema::MatchId;
 use rekindle_schema::archive::ChunkMeta;
 use rekindle_schema::job::{Job, JobState, JobStatus};
 use rekindle_schema::keyring::KEYRING_ENTRY;
+use rekindle_schema::posting::{POSTINGS, Posted};
 use rekindle_schema::registry::RegistryEntry;
+use rekindle_schema::{MatchId, Tick};
 
 use super::logs::persist;
 use super::plan::Plan;
@@ -47,6 +48,42 @@ impl Run<'_> {
         {
             persist(|| self.to.archive.pin(pin)).await?;
         }
+        Ok(())
+    }
+
+    /// Copies the outbox of webhooks: effects that are still to be posted, or were given up; with
+    /// all matches, also those of matches that have gone from the directory. To be called behind
+    /// the effects: what is entered and posted between the two is nobody's any more, and what is
+    /// entered between them and not posted is posted once, since its place is named after it.
+    pub(super) async fn copy_postings(
+        &mut self,
+        plan: &Plan,
+        ends: &BTreeMap<MatchId, Tick>,
+    ) -> Result<(), TransferError> {
+        let only = self.options.only.as_ref();
+        let wanted =
+            |match_id| only.is_none() || plan.rows.iter().any(|row| row.match_id == match_id);
+        let mut copied = BTreeMap::new();
+        for entry in self.from.registry.list(POSTINGS).await? {
+            let Some(Posted { match_id, id, .. }) = Posted::parse(&entry.name) else {
+                let note = format!("entry `{}` of the outbox was left out: unknown", entry.name);
+                self.done.notes.push(note);
+                continue;
+            };
+            if !wanted(match_id) || !self.has_happened(ends, match_id, id.tick) {
+                continue;
+            }
+            let first = RegistryEntry { version: 1, ..entry };
+            // One that is there already is from an attempt before.
+            let _ = persist(|| self.to.registry.put(first.clone())).await?;
+            copied.insert(first.name, first.value);
+        }
+        let there = self.to.registry.list(POSTINGS).await?;
+        let there: BTreeSet<String> = there.into_iter().map(|entry| entry.name).collect();
+        if let Some(lost) = copied.keys().find(|name| !there.contains(*name)) {
+            return Err(TransferError::Differs(format!("entry `{lost}` of the outbox")));
+        }
+        self.done.postings = copied.len() as u64;
         Ok(())
     }
 
