@@ -3,6 +3,8 @@
 //! share. New matches and drained ones take the less loaded of their first two nodes.
 //!
 //! * [`is_first`]: which survivor takes over a match; called by the caretaker.
+//! * [`in_order`]: that order for something that has no id yet; called for matches that clients have
+//!   made.
 //! * [`place`]: the order behind it; called for standbys, which are the first to take over.
 //! * [`choose`]: where a match that moves should go; called by drains and by whoever creates one.
 //! * [`rebalance`]: which match should move now because loads differ.
@@ -60,6 +62,16 @@ pub fn is_first(
     nodes.into_iter().all(|node| (score(match_id, node), node) <= mine)
 }
 
+/// `nodes` in the order of [`is_first`].
+pub fn in_order(
+    match_id: MatchId,
+    nodes: impl IntoIterator<Item = Incarnation>,
+) -> Vec<Incarnation> {
+    let mut nodes: Vec<Incarnation> = nodes.into_iter().collect();
+    nodes.sort_by_key(|node| std::cmp::Reverse((score(match_id, *node), *node)));
+    nodes
+}
+
 /// How many of `nodes` come before `me` for this match, in the order of [`is_first`].
 pub fn place(
     match_id: MatchId,
@@ -110,6 +122,9 @@ mod tests {
                 .filter(|&n| is_first(MatchId(id), nodes[n], nodes.iter().copied()))
                 .collect();
             assert_eq!(firsts.len(), 1);
+            let order = in_order(MatchId(id), nodes.iter().copied());
+            let places = order.iter().map(|node| place(MatchId(id), *node, nodes.iter().copied()));
+            assert!(places.eq(0..5), "{order:?}");
             shares[firsts[0]] += 1;
         }
         assert!(shares.iter().all(|share| (850..1150).contains(share)), "{shares:?}");

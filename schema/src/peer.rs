@@ -123,6 +123,15 @@ pub enum PeerRequest {
         /// What is asked, as JSON.
         json: String,
     },
+    /// A client may have a match with these properties made, and none has a free seat: find one, or
+    /// make it. Answered with [`PeerReply::Found`]. A node of a build that does not know this
+    /// request refuses it.
+    Seek {
+        /// Of this game.
+        game: String,
+        /// It has all of these.
+        properties: Vec<(String, String)>,
+    },
 }
 
 /// What comes of a request.
@@ -164,6 +173,11 @@ pub enum PeerReply {
     Documents {
         /// The answer, as JSON.
         json: String,
+    },
+    /// A match that fits.
+    Found {
+        /// It runs somewhere.
+        match_id: MatchId,
     },
 }
 

@@ -233,8 +233,8 @@ async fn assemble(
     let standby = standby(config, &host, &store, incarnation);
     let successors = Successors::new();
     let links = links(&host, &store, (&recovering, &standings), &lookup, &successors);
-    let lobbies = Lobbies::new(config.lobbies.clone(), Arc::clone(&serving));
-    let links = Arc::new(links.with_lobbies(lobbies));
+    let lobbies = Arc::new(Lobbies::new(config.lobbies.clone(), Arc::clone(&serving)));
+    let links = Arc::new(links.with_lobbies(Arc::clone(&lobbies)));
     let (edge, gateway, listener) = open_edge(config, links, keys)?;
     let browsers = Browsers::begin(gateway.certificates(), config, &store).await;
     let card = NodeCard {
@@ -273,6 +273,7 @@ async fn assemble(
         recovering,
         standings,
         lookup,
+        lobbies,
     };
     let node = Arc::new(Serving::new(parts));
     node.parts().mover.serves(&node);

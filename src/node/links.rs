@@ -69,8 +69,8 @@ impl Links {
 
     /// The same, for a node that asks others which matches have free seats.
     #[must_use]
-    pub fn with_lobbies(self, lobbies: Lobbies) -> Self {
-        Self { lobbies: Arc::new(lobbies), ..self }
+    pub fn with_lobbies(self, lobbies: Arc<Lobbies>) -> Self {
+        Self { lobbies, ..self }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Matches for clients that look for one by its properties: the one with a free seat in which most
 //! play, on whichever node, and if there is none a new one, if the operator lets clients have it
-//! made (`lobbies.create`). Called by [`super::links`].
+//! made (`lobbies.create`). Called by [`super::links`], and by `placing` for other nodes.
+//!
+//! Matches of one kind are made by one node, which all nodes compute alike, one after the other: so
+//! clients that ask several nodes in the same moment meet.
 //!
 //! What all nodes run is asked for at most once in [`KNOWN_FOR`]. An answer that has become wrong
 //! meanwhile sends a client to a node whose match has filled up: that node looks at its own matches
@@ -13,8 +16,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle_actors::Games;
+use rekindle_cluster::placement;
 use rekindle_door::{Location, Refusal, Wanted};
 use rekindle_schema::lease::{MatchLease, MatchState};
+use rekindle_schema::mix::{STEP, mix};
+use rekindle_schema::peer::{PeerReply, PeerRequest};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_sim::documents::collection_id;
@@ -23,12 +29,18 @@ use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::matches::NewMatch;
+use super::serving::Parts;
 use super::whereabouts::Whereabouts;
 use super::{ControlError, Serving};
 use crate::config::lobbies::Mode;
+use crate::text;
 
 /// How long it is remembered which matches have free seats.
 const KNOWN_FOR: Duration = Duration::from_millis(250);
+/// How long another node may take to make a match.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Most other nodes that are asked to make one.
+const MOST_ASKED: usize = 2;
 /// Most matches of which the properties are remembered.
 const MAX_KNOWN: usize = 16 << 10;
 
@@ -80,6 +92,9 @@ pub struct Lobbies {
     listed: tokio::sync::Mutex<Option<Listing>>,
     /// One match is made at a time: who comes next finds it.
     making: tokio::sync::Mutex<()>,
+    /// Another node is asked for one at a time. Not held by what others ask for, so that two nodes
+    /// never wait for each other.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// Says which of the matches that clients may have made cannot be made, if any.
@@ -133,17 +148,76 @@ impl Lobbies {
         let sought = Sought { game, properties: wanted.properties.to_vec() };
         let asked = Instant::now();
         let listed = self.listed(&node, asked.checked_sub(KNOWN_FOR)).await.ok()?;
-        if let Some(location) = open(&node, &sought, &listed.matches).await {
+        if let Some((_, location)) = open(&node, &sought, &listed.matches).await {
             return Some(location);
         }
-        let fits =
-            |mode: &&Mode| mode.game == sought.game && has(&mode.properties, &sought.properties);
-        let Some(mode) = self.modes.iter().filter(|_| wanted.create).find(fits).cloned() else {
+        let Some(mode) = self.mode(&sought).filter(|_| wanted.create).cloned() else {
             return self.refuse(&node, asked, &listed, &sought, wanted.create).await;
         };
         // A task of its own: whoever asked may give up, and no row must be left without its match.
         let lobbies = Arc::clone(self);
-        tokio::spawn(async move { lobbies.make(&node, &sought, &mode).await }).await.ok()?
+        tokio::spawn(async move { lobbies.have_made(&node, &sought, &mode).await }).await.ok()?
+    }
+
+    /// Has a match made by the node that all nodes name for matches of this mode, so that clients
+    /// that ask several nodes in the same moment meet; by this one if that does not make it.
+    async fn have_made(&self, node: &Serving, sought: &Sought, mode: &Mode) -> Option<Location> {
+        let me = node.parts().incarnation;
+        let makers: Vec<Incarnation> =
+            makers(node, mode).into_iter().take_while(|maker| *maker != me).collect();
+        if !makers.is_empty() {
+            let _asking = self.asking.lock().await;
+            let listed = self.listed(node, Some(Instant::now())).await.ok()?;
+            if let Some((_, location)) = open(node, sought, &listed.matches).await {
+                return Some(location);
+            }
+            for maker in makers.into_iter().take(MOST_ASKED) {
+                let made = ask(node, maker, sought).await;
+                if let Some(id) = made
+                    && let Some(location) = at(node, id).await
+                {
+                    return Some(location);
+                }
+            }
+        }
+        match self.make(node, sought, mode).await? {
+            Ok((_, location)) => Some(location),
+            Err(refusal) => Some(Location::Refused(refusal)),
+        }
+    }
+
+    /// For another node, at which a client asks: the match that it gets. In words, why it gets
+    /// none.
+    pub(super) async fn make_for(
+        self: Arc<Self>,
+        node: Arc<Serving>,
+        game: String,
+        properties: Vec<(String, String)>,
+    ) -> Result<MatchId, String> {
+        let sought = Sought { game, properties };
+        let Some(mode) = self.mode(&sought).cloned() else {
+            return Err(format!(
+                "RK-NODE-245: clients can have no match of `{}` with {} made here \
+                 (lobbies.create)",
+                text::plain(&sought.game),
+                words(&sought.properties)
+            ));
+        };
+        // A task of its own: whoever asked may give up, and no row must be left without its match.
+        let making = tokio::spawn(async move { self.make(&node, &sought, &mode).await });
+        match making.await {
+            Ok(Some(Ok((id, _)))) => Ok(id),
+            Ok(Some(Err(refusal))) => Err(refusal.words),
+            Ok(None) => Err("the store does not say which matches there are".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The first match with what is sought that clients may have made.
+    fn mode(&self, sought: &Sought) -> Option<&Mode> {
+        let fits =
+            |mode: &&Mode| mode.game == sought.game && has(&mode.properties, &sought.properties);
+        self.modes.iter().find(fits)
     }
 
     /// Refuses who asked, unless a match with a free seat has come up since the listing was made.
@@ -160,17 +234,22 @@ impl Lobbies {
         }
         let listed = self.listed(node, Some(asked)).await.ok()?;
         match open(node, sought, &listed.matches).await {
-            Some(location) => Some(location),
+            Some((_, location)) => Some(location),
             None => Some(none_open(sought, &listed.matches, create)),
         }
     }
 
-    /// Makes a match, unless one with a free seat has come up.
-    async fn make(&self, node: &Serving, sought: &Sought, mode: &Mode) -> Option<Location> {
+    /// Makes a match, unless one with a free seat has come up. `None`: nobody knows now.
+    async fn make(
+        &self,
+        node: &Serving,
+        sought: &Sought,
+        mode: &Mode,
+    ) -> Option<Result<(MatchId, Location), Refusal>> {
         let _making = self.making.lock().await;
         let listed = self.listed(node, Some(Instant::now())).await.ok()?;
-        if let Some(location) = open(node, sought, &listed.matches).await {
-            return Some(location);
+        if let Some(found) = open(node, sought, &listed.matches).await {
+            return Some(Ok(found));
         }
         let wanted = NewMatch {
             game: mode.game.clone(),
@@ -188,7 +267,7 @@ impl Lobbies {
                     properties = %words(&sought.properties),
                     "a match was made for a player: no other had a free seat"
                 );
-                at(node, report.match_id).await
+                Some(Ok((report.match_id, at(node, report.match_id).await?)))
             }
             Err(error) => {
                 tracing::warn!(
@@ -201,7 +280,7 @@ impl Lobbies {
                     _ => RefuseCode::Unavailable,
                 };
                 let words = "no match could be made for you now: try again";
-                Some(Location::Refused(Refusal::new(code, words)))
+                Some(Err(Refusal::new(code, words)))
             }
         }
     }
@@ -247,7 +326,7 @@ impl Lobbies {
 }
 
 /// The match with a free seat in which most play: strangers meet.
-async fn open(node: &Serving, sought: &Sought, listed: &[Listed]) -> Option<Location> {
+async fn open(node: &Serving, sought: &Sought, listed: &[Listed]) -> Option<(MatchId, Location)> {
     let free = |found: &&Listed| sought.fits(found) && found.players < found.seats;
     let mut free: Vec<&Listed> = listed.iter().filter(free).collect();
     free.sort_by_key(|found| std::cmp::Reverse((found.players, found.match_id)));
@@ -257,9 +336,52 @@ async fn open(node: &Serving, sought: &Sought, listed: &[Listed]) -> Option<Loca
             continue;
         }
         if let Some(location) = at(node, found.match_id).await {
-            return Some(location);
+            return Some((found.match_id, location));
         }
     }
+    None
+}
+
+/// The nodes of this region that take matches, in the order in which they are to make those of a
+/// mode. All nodes compute the same.
+fn makers(node: &Serving, mode: &Mode) -> Vec<Incarnation> {
+    let Parts { members, cluster, config, .. } = node.parts();
+    let members = members.all();
+    let fit = members.values().filter(|member| {
+        member.region == config.node_region
+            && !member.draining
+            && !cluster.looks_dead(member.incarnation)
+    });
+    placement::in_order(key(mode), fit.map(|member| member.incarnation))
+}
+
+/// A number for matches of a mode, in place of the id that none of them has yet.
+fn key(mode: &Mode) -> MatchId {
+    let parts = mode.properties.iter().flat_map(|(name, value)| [name, value]);
+    let texts = std::iter::once(&mode.game).chain(parts);
+    let bytes = texts.flat_map(|text| text.bytes().chain([0]));
+    MatchId(bytes.fold(0, |hash: u64, byte| mix(hash.wrapping_add(STEP) ^ u64::from(byte))))
+}
+
+/// Has another node make a match, unless one has a free seat. `None`: it did not, or nobody knows.
+async fn ask(node: &Serving, maker: Incarnation, sought: &Sought) -> Option<MatchId> {
+    let Parts { peers, cluster, .. } = node.parts();
+    let Sought { game, properties } = sought.clone();
+    let request = PeerRequest::Seek { game, properties };
+    let answered = tokio::select! {
+        biased;
+        answered = peers.call(maker, request, PATIENCE) => answered.map_err(|e| e.to_string()),
+        () = cluster.until_dead(maker) => Err("it looks dead".to_owned()),
+    };
+    let why = match answered {
+        Ok(PeerReply::Found { match_id }) => return Some(match_id),
+        Ok(PeerReply::Refused { words }) | Err(words) => words,
+        Ok(_) => "it answered something else".to_owned(),
+    };
+    tracing::info!(
+        code = "RK-NODE-246", node = %maker, why,
+        "a match that a player wants is not made by the node that should: another one makes it"
+    );
     None
 }
 

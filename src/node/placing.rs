@@ -307,6 +307,19 @@ impl PeerAnswers {
     }
 }
 
+impl PeerAnswers {
+    async fn seek(&self, game: String, properties: Vec<(String, String)>) -> PeerReply {
+        let Some(node) = self.node.get().and_then(Weak::upgrade) else {
+            return PeerReply::Refused { words: STARTING.to_owned() };
+        };
+        let lobbies = Arc::clone(&node.parts().lobbies);
+        match lobbies.make_for(node, game, properties).await {
+            Ok(match_id) => PeerReply::Found { match_id },
+            Err(words) => PeerReply::Refused { words },
+        }
+    }
+}
+
 impl PeerService for PeerAnswers {
     fn handle(&self, from: Incarnation, request: PeerRequest) -> BoxFuture<'_, PeerReply> {
         match request {
@@ -321,6 +334,7 @@ impl PeerService for PeerAnswers {
                 std::future::ready(crowds.unwrap_or_else(starting)).boxed()
             }
             PeerRequest::Documents { match_id, json } => self.documents(match_id, json).boxed(),
+            PeerRequest::Seek { game, properties } => self.seek(game, properties).boxed(),
             PeerRequest::Give { match_id, to } => self.give(match_id, to).boxed(),
             other => self.taking.handle(from, other),
         }

@@ -25,6 +25,7 @@ use super::cluster::Cluster;
 use super::documents::Clerks;
 use super::documents::stored::Shelf;
 use super::listing::LastTicks;
+use super::lobbies::Lobbies;
 use super::members::Members;
 use super::migrate::Mover;
 use super::operator::Operators;
@@ -71,6 +72,8 @@ pub struct Parts {
     pub standings: Arc<Standings>,
     /// Finds the matches of other nodes.
     pub lookup: Arc<Lookup>,
+    /// Finds matches for clients that look for one by its properties.
+    pub lobbies: Arc<Lobbies>,
     /// The nodes of this store.
     pub members: Arc<Members>,
 }

@@ -70,7 +70,11 @@ impl Place {
     }
 
     async fn seek(&self, asked: &str, player: u64, lobby: Lobby) -> Found {
-        let config = ClientConfig { lobby: Some(lobby), ..self.config(asked, player) };
+        Self::seek_as(self.config(asked, player), lobby).await
+    }
+
+    async fn seek_as(config: ClientConfig, lobby: Lobby) -> Found {
+        let config = ClientConfig { lobby: Some(lobby), ..config };
         let mut client = GameClient::<TicTacToe>::connect(config).expect("a client");
         match timeout(PATIENCE, client.joined()).await.expect("an answer") {
             Ok(welcome) => {
@@ -160,6 +164,53 @@ fn players_have_a_match_made_where_the_operator_lets_them_and_meet_in_it() {
         assert_eq!(back, id);
         let (code, words) = refused(place.seek("a", 2, wanted("casual")).await);
         assert!(code == RefuseCode::Credential && words.contains("RK-NODE-244"), "{words}");
+    });
+}
+
+#[test]
+fn players_who_ask_two_nodes_in_the_same_moment_meet_in_one_match() {
+    let place = Place { dir: tempfile::tempdir().expect("a directory") };
+    // Of eight modes each node makes some, as good as certainly.
+    let modes: Vec<String> = (1..=8).map(|mode| format!("mode-{mode}")).collect();
+    let listed: Vec<String> = modes.iter().map(|mode| format!("tictactoe mode={mode}")).collect();
+    let create = format!("lobbies.create={}", listed.join("; "));
+    let (_a, b) = (place.start("a", &["--set", &create]), place.start("b", &["--set", &create]));
+    // Until each has a link to the other, and takes it for a node that makes matches.
+    for (at, other) in [("a", "b"), ("b", "a")] {
+        let id = place.create(other, &["mode=other"]);
+        place.is_known(at, id);
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let wanted = |mode: &str| Lobby::with([("mode", mode)]).or_create();
+    runtime.block_on(async {
+        // Tickets first: they take longer than what is to happen in the same moment.
+        let players = |mode: u64| (place.config("a", 2 * mode), place.config("b", 2 * mode + 1));
+        let players: Vec<_> = (1..=modes.len() as u64).map(players).collect();
+        let mut clients = Vec::new();
+        for (mode, (one, other)) in modes.iter().zip(players) {
+            let (one, other) = tokio::join!(
+                Place::seek_as(one, wanted(mode)),
+                Place::seek_as(other, wanted(mode))
+            );
+            let ((one, id), (other, of_other)) = (one.expect("a seat"), other.expect("a seat"));
+            assert_eq!(id, of_other, "they meet in {mode}");
+            clients.push((one, other));
+        }
+    });
+    // One match of each mode was made.
+    let all = rekindle(&place.of("a"), &["match", "ls", "--json"]).expect(0).json();
+    let made = all.as_array().unwrap().iter().filter_map(|found| {
+        found["properties"]["mode"].as_str().filter(|mode| mode.starts_with("mode-"))
+    });
+    let mut made: Vec<String> = made.map(str::to_owned).collect();
+    made.sort();
+    assert_eq!(made, modes);
+    // Where the one that should make a match is gone, the other one does.
+    b.kill();
+    runtime.block_on(async {
+        for (player, mode) in (21..).zip(&modes) {
+            place.seek("a", player, wanted(mode)).await.expect("a seat");
+        }
     });
 }
 

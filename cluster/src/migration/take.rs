@@ -57,8 +57,10 @@ impl Taking {
     }
 
     async fn answer(&self, from: Incarnation, request: PeerRequest) -> PeerReply {
-        if let PeerRequest::Create { .. } | PeerRequest::Crowds { .. } | PeerRequest::Give { .. } =
-            request
+        if let PeerRequest::Create { .. }
+        | PeerRequest::Crowds { .. }
+        | PeerRequest::Give { .. }
+        | PeerRequest::Seek { .. } = request
         {
             return refused("RK-CLUSTER-151: this is not asked of who takes matches");
         }
@@ -160,7 +162,8 @@ fn match_of(request: &PeerRequest) -> Option<MatchId> {
         | PeerRequest::Create { .. }
         | PeerRequest::Crowds { .. }
         | PeerRequest::Documents { .. }
-        | PeerRequest::Give { .. } => None,
+        | PeerRequest::Give { .. }
+        | PeerRequest::Seek { .. } => None,
         PeerRequest::Follow { match_id, .. }
         | PeerRequest::Followed { match_id }
         | PeerRequest::Unfollow { match_id }
