@@ -153,6 +153,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same, of a node that has this name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { node_name: name.to_owned(), ..self }
+    }
+
     /// Gives the values types and checks that they go together.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         times(settings)?;

@@ -3,8 +3,8 @@
 //! share. New matches and drained ones take the less loaded of their first two nodes.
 //!
 //! * [`is_first`]: which survivor takes over a match; called by the caretaker.
-//! * [`in_order`]: that order for something that has no id yet; called for matches that clients have
-//!   made.
+//! * [`in_order`]: that order for something that has no id yet; called for matches that clients
+//!   have made.
 //! * [`place`]: the order behind it; called for standbys, which are the first to take over.
 //! * [`choose`]: where a match that moves should go; called by drains and by whoever creates one.
 //! * [`rebalance`]: which match should move now because loads differ.

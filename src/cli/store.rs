@@ -467,8 +467,8 @@ fn copied_words(copied: &Copied) -> Vec<String> {
             copied.batches, copied.nodes, copied.batch_bytes, copied.batches_present
         ),
         format!(
-            "{} checkpoints, {} bytes; {} archived chunks; {} effects, {} in the outbox of webhooks; \
-             {} open jobs; {} audit entries",
+            "{} checkpoints, {} bytes; {} archived chunks; {} effects, {} in the outbox of \
+             webhooks; {} open jobs; {} audit entries",
             copied.checkpoints,
             copied.checkpoint_bytes,
             copied.chunks,

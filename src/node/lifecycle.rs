@@ -98,17 +98,8 @@ pub struct Run {
 /// Whatever can refuse a start does so before anything is claimed: the configuration was looked at
 /// before (`config/check.rs`), and `run.front` listens already.
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<(), NodeError> {
-    let Run {
-        mut config,
-        games,
-        metrics,
-        kinds,
-        sinks,
-        mut signals,
-        front,
-        first_match,
-        abandoned,
-    } = run;
+    let Run { config, games, metrics, kinds, sinks, mut signals, front, first_match, abandoned } =
+        run;
     front.says("opening the store");
     let mut abandoned = Box::pin(gone(abandoned));
     let waiting = |words: &str| {
@@ -125,10 +116,9 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         () = &mut abandoned => return Err(NodeError::Abandoned),
         booted = boot::boot(&config, waiting) => booted?,
     };
-    config.node_name.clone_from(&booted.name);
     front.says("recovering matches");
     // From before the first match on: a drained node stays so over its restart.
-    let drained = booted.wish.is_some();
+    let (drained, config) = (booted.wish.is_some(), config.named(&booted.name));
     let assembled = assemble(&config, (games, sinks), &*front, booted).await?;
     let Assembled { node, renewal, card, lock, edge, web } = assembled;
     let upkeep = keep_metrics(metrics);
@@ -232,10 +222,9 @@ async fn assemble(
     let lookup = Arc::new(Lookup::new(store.clone(), incarnation));
     let standby = standby(config, &host, &store, incarnation);
     let successors = Successors::new();
-    let links = links(&host, &store, (&recovering, &standings), &lookup, &successors);
     let lobbies = Arc::new(Lobbies::new(config.lobbies.clone(), Arc::clone(&serving)));
-    let links = Arc::new(links.with_lobbies(Arc::clone(&lobbies)));
-    let (edge, gateway, listener) = open_edge(config, links, keys)?;
+    let links = links(&host, &store, (&recovering, &standings), (&lookup, &lobbies), &successors);
+    let (edge, gateway, listener) = open_edge(config, Arc::new(links), keys)?;
     let browsers = Browsers::begin(gateway.certificates(), config, &store).await;
     let card = NodeCard {
         pid: std::process::id(),
@@ -321,12 +310,12 @@ fn links(
     host: &Host,
     store: &Store,
     (recovering, standings): (&Arc<AtomicBool>, &Arc<Standings>),
-    lookup: &Arc<Lookup>,
+    (lookup, lobbies): (&Arc<Lookup>, &Arc<Lobbies>),
     successors: &Successors,
 ) -> Links {
     let (recovering, standings) = (Arc::clone(recovering), Arc::clone(standings));
     let links = Links::new(host.clone(), store.clone(), recovering, standings, Arc::clone(lookup));
-    links.followed(successors.told())
+    links.followed(successors.told()).with_lobbies(Arc::clone(lobbies))
 }
 
 /// What follows the matches of other nodes.
