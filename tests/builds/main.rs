@@ -50,16 +50,19 @@ struct Count {
     laps: bool,
 }
 
-/// Every twenty counts of a match that has laps.
-fn lap(count: &Count, output: &mut Output) {
-    if count.laps && count.ticks.is_multiple_of(20) {
-        output.announce("lap", &());
+impl Count {
+    /// Counts on, and tells of every twenty counts of a match that has laps.
+    fn add(&mut self, ticks: u64, output: &mut Output) {
+        let laps = self.ticks / 20;
+        self.ticks += ticks;
+        if self.laps && self.ticks / 20 > laps {
+            output.announce("lap", &());
+        }
     }
 }
 
 fn count(mut count: ResMut<Count>, mut output: Output) {
-    count.ticks += 1;
-    lap(&count, &mut output);
+    count.add(1, &mut output);
     let fatal = std::env::var(FATAL).ok().and_then(|tick| tick.parse::<u64>().ok());
     if count.cursed && fatal == Some(count.ticks) {
         // What an overflown stack or a lack of memory comes to: nothing unwinds.
@@ -75,8 +78,8 @@ fn count(mut count: ResMut<Count>, mut output: Output) {
 
 /// As a build with other rules has it.
 fn count_twice(mut count: ResMut<Count>, mut output: Output) {
-    count.ticks += if count.ticks < 40 { 1 } else { 2 };
-    lap(&count, &mut output);
+    let ticks = if count.ticks < 40 { 1 } else { 2 };
+    count.add(ticks, &mut output);
 }
 
 /// A build of the game `counting`.
