@@ -555,7 +555,7 @@ fn document_class(why: &documents::Refusal) -> RefusalClass {
     use documents::Refusal as Why;
     match why {
         Why::NoDocument { .. } | Why::NoAction { .. } => RefusalClass::NotFound,
-        Why::Forbidden { .. } => RefusalClass::Forbidden,
+        Why::Forbidden { .. } | Why::Unreadable { .. } => RefusalClass::Forbidden,
         Why::Panicked { .. } => RefusalClass::Failed,
         Why::Arguments { .. }
         | Why::TooLarge { .. }

@@ -298,6 +298,7 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
         "rekindle_gateway_no_place_total",
         "clients refused or let go because places are bounded, by reason",
     ),
+    (Counter, "rekindle_gateway_documents_total", "what players asked of documents, by outcome"),
     (Counter, "rekindle_gateway_redirects_total", "clients whose match is elsewhere, by outcome"),
     (Counter, "rekindle_gateway_events_missed_total", "clients told that events are gone"),
     (

@@ -330,7 +330,9 @@ impl Stay<'_> {
                 let answer = tick.zip(accepted);
                 log.facts.push(self.answered(seq, answer, now, memory));
             }
-            ClientEvent::Event { .. } | ClientEvent::EventsMissed { .. } => {}
+            ClientEvent::Event { .. }
+            | ClientEvent::EventsMissed { .. }
+            | ClientEvent::DocumentsDone { .. } => {}
         }
     }
 

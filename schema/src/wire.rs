@@ -10,8 +10,9 @@
 //! [`Arrive`], to be told with [`ServerMessage::Here`] when the match runs there. Version 5 has the
 //! messages of version 4; its clients read snapshots whose bodies are range coded. Under version 6
 //! a client that names no match may say [`Seek`] instead of [`Arrive`], which names the properties
-//! of the match that it wants. Both sides settle the version with ALPN, in the handshake; a page
-//! learns from `/edge.json` which it may speak.
+//! of the match that it wants; and whoever is let in to play may say [`DocumentsAsked`], to be
+//! answered with [`ServerMessage::Documents`]. Both sides settle the version with ALPN, in the
+//! handshake; a page learns from `/edge.json` which it may speak.
 //!
 //! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32`
 //! length, then an encoded [`ClientMessage`] or [`ServerMessage`]. Inputs go up and snapshots come
@@ -73,6 +74,8 @@ pub const INPUT_NUMBERS_END: u64 = 1 << 62;
 pub const CLIENT_TAG: FormatTag = FormatTag(0x4001);
 /// Format tag of a [`ServerMessage`].
 pub const SERVER_TAG: FormatTag = FormatTag(0x4101);
+/// Longest JSON in [`ServerMessage::Documents`], in bytes.
+pub const MAX_DOCUMENTS_JSON: usize = 60 << 10;
 /// Longest message on the stream, in bytes.
 pub const MAX_STREAM_MESSAGE: usize = 64 << 10;
 
@@ -83,6 +86,7 @@ const _: () = assert!(PROTOCOL < PROTOCOL_2 && PROTOCOL_2 < PROTOCOL_3);
 const _: () = assert!(PROTOCOL_3 < PROTOCOL_4 && PROTOCOL_4 < PROTOCOL_5);
 const _: () = assert!(PROTOCOL_5 < PROTOCOL_6);
 const _: () = assert!(MAX_NODES * (MAX_ADDR + 8) < MAX_STREAM_MESSAGE);
+const _: () = assert!(MAX_DOCUMENTS_JSON + 64 < MAX_STREAM_MESSAGE);
 
 /// What a client shows to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +197,18 @@ pub struct Seek {
     pub create: bool,
 }
 
+/// A question or an order of a player to the documents of a kind, under version 6. It is answered
+/// with [`ServerMessage::Documents`], over the same connection or never.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentsAsked {
+    /// The client's number for it, for the answer.
+    pub id: u64,
+    /// The kind of the documents.
+    pub kind: String,
+    /// What is asked, as JSON: `docs/DOCUMENTS.md`.
+    pub json: String,
+}
+
 /// Client to server, on the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientMessage {
@@ -217,6 +233,8 @@ pub enum ClientMessage {
     Wait(Hello),
     /// First message under version 6 of a client that looks for a match.
     Seek(Seek),
+    /// Version 6: a player asks documents.
+    Documents(DocumentsAsked),
 }
 
 /// The client is in.
@@ -402,6 +420,15 @@ pub enum ServerMessage {
         match_id: MatchId,
         /// Its ownership.
         epoch: Epoch,
+    },
+    /// Version 6: the answer to [`ClientMessage::Documents`].
+    Documents {
+        /// The client's number for what it asked.
+        id: u64,
+        /// Whether it was done; else `json` says why not.
+        done: bool,
+        /// The answer as JSON; of what was not done, an object with `code` and `message`.
+        json: String,
     },
 }
 

@@ -18,7 +18,6 @@ use rekindle_schema::standby::FollowState;
 use rekindle_schema::wire::Role;
 use rekindle_schema::wish::Wanted;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
-use rekindle_sim::documents::wire::{Outcome, Reply};
 use rekindle_sim::{
     IfBroken, PlayerTally, Properties, Simulation, StatisticView, Tally, ValidationView, ValueView,
 };
@@ -288,22 +287,12 @@ pub(crate) fn ticket_words(wanted: &IssueTicket) -> (String, String) {
 pub(crate) fn asked(read: Read, explain: bool) -> AskedDocuments {
     let explained = explain.then(|| serde_json::to_value(&read.explained).ok()).flatten();
     AskedDocuments {
-        reply: reply(&read.reply),
+        reply: read.reply_json(),
         as_of_tick: read.tick,
         answered_by: read.node,
         source: read.source.name().to_owned(),
         explain: explained,
     }
-}
-
-/// What a collection replies, as JSON. A refusal has its code and words besides.
-fn reply(reply: &Reply) -> Json {
-    let mut json = serde_json::to_value(reply).unwrap_or_default();
-    if let Reply::Can(Outcome::Refused { why, .. }) = reply {
-        let refused = &mut json["can"]["refused"];
-        (refused["code"], refused["message"]) = (why.code().into(), why.to_string().into());
-    }
-    json
 }
 
 /// One job.

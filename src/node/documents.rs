@@ -6,10 +6,11 @@
 //! an id. Orders and questions go to the node that the row names, over the link between nodes
 //! ([`Serving::ask_documents`]); there a `clerk` brings orders to the match, and questions are
 //! answered from its memory. `reading` decides whether a question is answered from there or from
-//! the store, which `stored` reads. `effects` stands before the sink of the store and takes the
-//! calls of matches.
+//! the store, which `stored` reads. `desk` takes what players' clients ask. `effects` stands before
+//! the sink of the store and takes the calls of matches.
 
 pub(super) mod clerk;
+pub(super) mod desk;
 pub mod effects;
 pub mod reading;
 pub mod stored;

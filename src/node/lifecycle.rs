@@ -211,10 +211,9 @@ async fn assemble(
     let started = Arc::new(OnceLock::new());
     let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
     let serving = Arc::new(OnceLock::new());
-    let mut webhooks = std::mem::take(&mut sinks.webhooks);
-    webhooks.extend(config.webhook.clone());
-    let posted = webhook::before(&store, webhooks, incarnation);
-    let delivers = documents::effects::before(&sinks.before(&posted), Arc::clone(&serving));
+    let webhooks = std::mem::take(&mut sinks.webhooks).into_iter().chain(config.webhook.clone());
+    let sinks = sinks.before(&webhook::before(&store, webhooks.collect(), incarnation));
+    let delivers = documents::effects::before(&sinks, Arc::clone(&serving));
     let host = Host::start(host_parts(config, &games, delivers, (incarnation, build))?).await?;
     // Set once, here.
     let _ = started.set(host.clone());
@@ -223,7 +222,8 @@ async fn assemble(
     let standby = standby(config, &host, &store, incarnation);
     let successors = Successors::new();
     let lobbies = Arc::new(Lobbies::new(config.lobbies.clone(), Arc::clone(&serving)));
-    let links = links(&host, &store, (&recovering, &standings), (&lookup, &lobbies), &successors);
+    let links = links(&host, &store, (&recovering, &standings), &lookup, &successors);
+    let links = links.serving(Arc::clone(&lobbies), Arc::clone(&serving));
     let (edge, gateway, listener) = open_edge(config, Arc::new(links), keys)?;
     let browsers = Browsers::begin(gateway.certificates(), config, &store).await;
     let card = NodeCard {
@@ -310,12 +310,12 @@ fn links(
     host: &Host,
     store: &Store,
     (recovering, standings): (&Arc<AtomicBool>, &Arc<Standings>),
-    (lookup, lobbies): (&Arc<Lookup>, &Arc<Lobbies>),
+    lookup: &Arc<Lookup>,
     successors: &Successors,
 ) -> Links {
     let (recovering, standings) = (Arc::clone(recovering), Arc::clone(standings));
     let links = Links::new(host.clone(), store.clone(), recovering, standings, Arc::clone(lookup));
-    links.followed(successors.told()).with_lobbies(Arc::clone(lobbies))
+    links.followed(successors.told())
 }
 
 /// What follows the matches of other nodes.

@@ -5,23 +5,27 @@
 //! ([`MatchHandle`]).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use futures::future::BoxFuture;
 use rekindle_actors::{Host, MatchHandle, MatchPhase, MatchStatus};
 use rekindle_cluster::ownership::standing::Standing;
-use rekindle_door::{Location, MatchDoor as _, MatchFinder, Refusal, Wanted};
+use rekindle_door::{
+    DeskAnswer, DocumentDesk, Location, MatchDoor as _, MatchFinder, Refusal, Wanted,
+};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, PlayerId};
 use rekindle_sim::documents::collection_id;
 use rekindle_store::Store;
 use tokio::sync::watch;
 
+use super::documents::desk;
 use super::lobbies::Lobbies;
 use super::standby::known::Addresses;
 use super::standing::Standings;
 use super::whereabouts::{Lookup, Whereabouts};
+use super::{ControlError, Serving};
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +46,8 @@ pub struct Links {
     standbys: watch::Receiver<Addresses>,
     /// Finds matches by their properties.
     lobbies: Arc<Lobbies>,
+    /// Empty until the node serves.
+    node: Arc<OnceLock<Weak<Serving>>>,
 }
 
 impl Links {
@@ -57,8 +63,8 @@ impl Links {
         let (_, standbys) = watch::channel(Addresses::default());
         let kinds = host.games().collections();
         let collections = kinds.map(|kind| collection_id(&kind.kind)).collect();
-        let lobbies = Arc::default();
-        Self { host, store, recovering, standings, lookup, collections, standbys, lobbies }
+        let (lobbies, node) = (Arc::default(), Arc::default());
+        Self { host, store, recovering, standings, lookup, collections, standbys, lobbies, node }
     }
 
     /// The same, for a node that knows who follows its matches.
@@ -67,10 +73,11 @@ impl Links {
         Self { standbys, ..self }
     }
 
-    /// The same, for a node that asks others which matches have free seats.
+    /// The same, for a node that asks others which matches have free seats, and what documents say.
+    /// It is entered in `node` once it serves.
     #[must_use]
-    pub fn with_lobbies(self, lobbies: Arc<Lobbies>) -> Self {
-        Self { lobbies, ..self }
+    pub fn serving(self, lobbies: Arc<Lobbies>, node: Arc<OnceLock<Weak<Serving>>>) -> Self {
+        Self { lobbies, node, ..self }
     }
 }
 
@@ -121,6 +128,22 @@ impl Links {
             let words = format!("{NO_ROOM}: no match{of} here has room for a player");
             refused(RefuseCode::Full, words)
         }
+    }
+}
+
+impl DocumentDesk for Links {
+    fn ask<'a>(
+        &'a self,
+        player: PlayerId,
+        kind: &'a str,
+        json: &'a str,
+    ) -> BoxFuture<'a, DeskAnswer> {
+        Box::pin(async move {
+            match self.node.get().and_then(Weak::upgrade) {
+                Some(node) => desk::ask(&node, player, kind, json).await,
+                None => desk::refuse(&ControlError::NotReady),
+            }
+        })
     }
 }
 

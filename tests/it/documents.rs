@@ -4,7 +4,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rekindle_client::{ClientConfig, GameClient, GameError, Trust};
+use rekindle_sim::documents::wire::{Call, Query};
+use rekindle_tictactoe::{Ending, PLAYED, Put, RESET, Standing, TicTacToe};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::fleet::{Fleet, Size};
 use crate::support::{Node, PATIENCE, eventually, rekindle};
@@ -274,4 +278,85 @@ fn each_round_is_counted_exactly_once_though_nodes_of_matches_and_of_the_collect
     };
     assert_eq!(sums.counted, sums.asked, "rounds in documents, and in effects");
     assert!(sums.asked >= 20, "{} rounds", sums.asked);
+}
+
+/// A player of tic-tac-toe against a house bot, at the second node, who knows the addresses of all.
+fn player(fleet: &Fleet, number: u64) -> GameClient<TicTacToe> {
+    let create = ["match", "create", "--game", "tictactoe", "--bots", "1", "--on", "n2"];
+    let rematch = ["--game-config", r#"{"rematch":true}"#, "--json"];
+    let created = fleet.ask(1, &[&create[..], &rematch].concat()).expect(0).json();
+    let issue = ["ticket", "issue", "--player", &number.to_string()];
+    let ticket = fleet.ask(1, &issue).expect(0).stdout;
+    let certificate = std::fs::read(fleet.place(1).join("rekindle-data/cert.der")).unwrap();
+    let addrs = vec![fleet.addr(1), fleet.addr(0)];
+    let mut config = ClientConfig::new(addrs, Trust::Certificate(certificate), ticket.trim());
+    config.match_id = created["id"].as_str().unwrap().parse().ok();
+    GameClient::connect(config).unwrap()
+}
+
+async fn soon<T>(waiting: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, waiting).await.expect("it comes in time")
+}
+
+/// The code of a refusal.
+fn code<T: std::fmt::Debug>(asked: Result<T, GameError>) -> String {
+    match asked {
+        Err(GameError::Documents { code, .. }) => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_players_client_calls_and_reads_by_itself_also_while_the_node_of_the_documents_is_killed() {
+    let mut fleet = Fleet::new(Size { nodes: 2, matches: 0, seats: 0 });
+    let store = fleet.local();
+    let mut nodes: Vec<Option<Node>> = fleet.start_all(&store).into_iter().map(Some).collect();
+    let runtime = crate::fleet::runtime();
+    let _inside = runtime.enter();
+    let mut client = player(&fleet, 7);
+    runtime.block_on(soon(client.joined())).unwrap();
+
+    // It puts its mark into the first cell that is free, until a round is over and counted.
+    let played = runtime.block_on(soon(async {
+        loop {
+            for place in 0..9 {
+                client.ask(&Put { place }).await.unwrap();
+            }
+            if let Some(own) = client.get::<Standing>("7").await.unwrap() {
+                break own;
+            }
+        }
+    }));
+    assert!(played.document["rounds"].as_u64() >= Some(1), "{played:?}");
+    runtime.block_on(async {
+        // The house bot has played as many.
+        let all = soon(client.query::<Standing>(Query::default())).await.unwrap();
+        assert_eq!(all.len(), 2, "{all:?}");
+        let other = all.iter().find(|row| row.key != "7").unwrap().key.clone();
+        assert_eq!(
+            code(soon(client.call::<Standing>(vec![RESET.on(other, &())])).await),
+            "RK-DOC-105"
+        );
+        let cheats = vec![PLAYED.on(7, &Ending::Won)];
+        assert_eq!(code(soon(client.call::<Standing>(cheats)).await), "RK-DOC-105");
+        let late = Call { if_version: Some(played.version + 1_000), ..RESET.on(7, &()) };
+        assert_eq!(code(soon(client.call::<Standing>(vec![late])).await), "RK-DOC-104");
+    });
+
+    let keeper = eventually("a collection that runs", || keeper(&fleet, 1));
+    nodes[keeper].take().expect("it runs").kill();
+    runtime.block_on(soon(async {
+        // Who is not told whether it was done looks, and asks again.
+        loop {
+            match client.call::<Standing>(vec![RESET.on(7, &())]).await {
+                Ok(done) => break assert_eq!(done[0].key, "7"),
+                Err(GameError::Unknown { .. }) => {}
+                Err(GameError::Documents { code, .. }) if code == "RK-DOC-122" => {}
+                // It was done, and nobody could say so.
+                Err(GameError::Documents { code, .. }) if code == "RK-DOC-102" => break,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(client.get::<Standing>("7").await.unwrap(), None, "it began anew");
+    }));
 }

@@ -406,14 +406,17 @@ fn slow_admins_and_few_descriptors_cost_no_player_the_game() {
 /// Until a snapshot of `tick`, in the same session. A machine that is busy for a second may cost
 /// the connection; then the client is back by itself.
 fn until_tick(runtime: &tokio::runtime::Runtime, client: &mut Client, tick: u64) -> u64 {
-    runtime.block_on(until(client, "the tick", |event| match event {
-        ClientEvent::Ended { reason } => panic!("{reason}"),
-        ClientEvent::Welcome(_) => panic!("it is another session"),
+    let session = |client: &Client| client.welcome().map(|welcome| welcome.session);
+    let before = session(client);
+    let reached = runtime.block_on(until(client, "the tick", |event| match event {
+        ClientEvent::Closed { message, .. } => panic!("{message}"),
         ClientEvent::Snapshot(snapshot) => {
             Some(snapshot.header.tick.0).filter(|&seen| seen >= tick)
         }
         _ => None,
-    }))
+    }));
+    assert!(before.is_some() && session(client) == before, "it is another session");
+    reached
 }
 
 fn new_player(

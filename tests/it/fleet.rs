@@ -195,6 +195,11 @@ impl Fleet {
         (0..self.size.nodes).map(|index| self.start(index, store)).collect()
     }
 
+    /// Where players reach a node.
+    pub(crate) fn addr(&self, index: usize) -> SocketAddr {
+        self.addrs[index]
+    }
+
     /// Lets the bots in, those of each match at the node that runs it.
     pub(crate) fn swarm(&self) -> Swarm {
         let bots = (0..self.players()).map(|bot| {

@@ -12,6 +12,7 @@
  */
 export type { CarrierKind } from "./carrier.js";
 export { ClockSync } from "./clock.js";
+export { DocumentError, type Documents, type DocumentCall, type DocumentDone, type DocumentOutcome, type DocumentQuery, type DocumentRow, type DocumentRows, } from "./documents.js";
 export type { Edge } from "./edge.js";
 export { ProtocolError } from "./error.js";
 export type { EventOf, SessionEvent } from "./events.js";

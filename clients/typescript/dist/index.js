@@ -1,4 +1,5 @@
 export { ClockSync } from "./clock.js";
+export { DocumentError, } from "./documents.js";
 export { ProtocolError } from "./error.js";
 export { Interpolator } from "./interpolate.js";
 export { Prediction } from "./predict.js";

@@ -3,7 +3,7 @@ import { type Schema } from "./schema.js";
 export declare const PROTOCOL = 4;
 /** The version of clients that read range coded snapshots; it has the messages of version 4. */
 export declare const PROTOCOL_5 = 5;
-/** The version of clients that may look for a match by its properties. */
+/** The version of clients that may look for a match by its properties, and ask documents. */
 export declare const PROTOCOL_6 = 6;
 /** Most redirects in a row that are followed. */
 export declare const MAX_REDIRECTS = 4;
@@ -79,7 +79,13 @@ export type ClientMessage = ({
     readonly type: "wait";
 } & Hello) | ({
     readonly type: "seek";
-} & Seek);
+} & Seek) | {
+    readonly type: "documents";
+    readonly id: number;
+    readonly kind: string;
+    /** What is asked, as JSON. */
+    readonly json: string;
+};
 export interface Welcome {
     readonly match: bigint;
     readonly game: string;
@@ -143,6 +149,13 @@ export type ServerMessage = ({
     readonly type: "here";
     readonly match: bigint;
     readonly epoch: number;
+} | {
+    readonly type: "documents";
+    /** The client's number for what it asked. */
+    readonly id: number;
+    readonly done: boolean;
+    /** The answer; of what was not done, an object with `code` and `message`. */
+    readonly json: string;
 };
 /** A message as it stands on the stream, its length in front. */
 export declare function encodeClient(message: ClientMessage): Uint8Array;

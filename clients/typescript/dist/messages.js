@@ -6,7 +6,7 @@ import { framed, Reader, Writer } from "./wire.js";
 export const PROTOCOL = 4;
 /** The version of clients that read range coded snapshots; it has the messages of version 4. */
 export const PROTOCOL_5 = 5;
-/** The version of clients that may look for a match by its properties. */
+/** The version of clients that may look for a match by its properties, and ask documents. */
 export const PROTOCOL_6 = 6;
 /** Most redirects in a row that are followed. */
 export const MAX_REDIRECTS = 4;
@@ -81,6 +81,9 @@ export function encodeClient(message) {
             writer.list(Object.entries(message.properties), ([name, value]) => writer.string(name).string(value));
             writer.u8(message.create ? 1 : 0);
             break;
+        case "documents":
+            writer.uint(7).uint(message.id).string(message.kind).string(message.json);
+            break;
     }
     return framed(writer.finish());
 }
@@ -152,6 +155,10 @@ export function decodeClient(message) {
                     properties: Object.fromEntries(reader.list(() => [reader.string(), reader.string()])),
                     create: reader.bool(),
                 };
+            case 7: {
+                const [id, kind] = [reader.int(), reader.string()];
+                return { type: "documents", id, kind, json: reader.string() };
+            }
             default:
                 throw new ProtocolError(`a client's message of kind ${kind}`);
         }
@@ -211,6 +218,13 @@ export function decodeServer(message) {
                 return { type: "standby", address: reader.option(() => reader.string()) };
             case 11:
                 return { type: "here", match: reader.u64(), epoch: reader.int() };
+            case 12:
+                return {
+                    type: "documents",
+                    id: reader.int(),
+                    done: reader.bool(),
+                    json: reader.string(),
+                };
             default:
                 throw new ProtocolError(`a server's message of kind ${kind}`);
         }
@@ -262,6 +276,9 @@ function putServer(writer, message) {
             break;
         case "here":
             writer.uint(11).uint(message.match).uint(message.epoch);
+            break;
+        case "documents":
+            writer.uint(12).uint(message.id).bool(message.done).string(message.json);
             break;
     }
 }

@@ -3,6 +3,7 @@ import type { CarrierKind } from "./carrier.js";
 import { type WebSocketConstructor } from "./carrier/websocket.js";
 import { type WebTransportConstructor } from "./carrier/webtransport.js";
 import type { ClockSync } from "./clock.js";
+import { Documents } from "./documents.js";
 import type { EventOf, SessionEvent } from "./events.js";
 import type { Scene } from "./interpolate.js";
 import type { Role, Welcome } from "./messages.js";
@@ -92,12 +93,21 @@ export declare class Session {
      * number: `commandDone` names it. Throws without a session, and when 256 wait.
      */
     command(payload: Uint8Array): number;
+    /**
+     * The documents of a kind, which outlive matches. `T`: what a document has. May be asked before
+     * there is a connection; on one below version 6 of the protocol everything is refused.
+     */
+    documents<T = unknown>(kind: string): Documents<T>;
+    private ask;
     /** The world to draw now, between two snapshots. `undefined` before the first. */
     scene(): Scene | undefined;
     get stats(): Stats;
     /** Ends the session: the avatar leaves the match. `closed` follows. */
     leave(): void;
 }
-/** Begins a session. It dials by itself, and keeps the session until `closed`. */
+/**
+ * Begins a session. It dials by itself, and keeps the session until `closed`. Throws where there is
+ * neither WebTransport nor WebSocket.
+ */
 export declare function connect(options: SessionOptions): Session;
 export {};

@@ -1,6 +1,7 @@
 import { openEither } from "./carrier/either.js";
 import { webSocketCarrier } from "./carrier/websocket.js";
 import { webTransportCarrier } from "./carrier/webtransport.js";
+import { Documents } from "./documents.js";
 import { addressOf, Directory } from "./edge.js";
 import { Addresses, spread, TIMING } from "./session/dialer.js";
 import { Driver } from "./session/driver.js";
@@ -18,6 +19,9 @@ function surroundings(options) {
         webtransport: transport && wanted.includes("webtransport") ? webTransportCarrier(transport) : undefined,
         websocket: socket && wanted.includes("websocket") ? webSocketCarrier(socket) : undefined,
     };
+    if (ways.webtransport === undefined && ways.websocket === undefined) {
+        throw new Error(`no ${wanted.join(" or ")} here to connect by: pass \`WebSocket\` in the options (Node before 22)`);
+    }
     const after = (ms, run) => {
         const timer = setTimeout(run, ms);
         return () => clearTimeout(timer);
@@ -91,8 +95,10 @@ export class Session {
         this.driver = new Driver(this.env, timing, this.directory, new Addresses(addresses), { role, match: matchId(match), game, lobby }, credential, this.state, (event) => this.tell(event));
     }
     tell(event) {
-        if (event.type === "closed")
+        if (event.type === "closed") {
             this.stopped = true;
+            this.state.questions.close(event.message);
+        }
         for (const handler of this.handlers.get(event.type) ?? [])
             handler(event);
     }
@@ -138,6 +144,19 @@ export class Session {
         this.driver?.line?.send({ type: "command", ...command });
         return command.seq;
     }
+    /**
+     * The documents of a kind, which outlive matches. `T`: what a document has. May be asked before
+     * there is a connection; on one below version 6 of the protocol everything is refused.
+     */
+    documents(kind) {
+        return new Documents((asked) => this.ask(kind, asked));
+    }
+    ask(kind, asked) {
+        return new Promise((resolve, reject) => {
+            this.state.questions.ask(kind, JSON.stringify(asked), { resolve, reject });
+            this.driver?.sendQuestions();
+        });
+    }
     /** The world to draw now, between two snapshots. `undefined` before the first. */
     scene() {
         return this.state.interpolator?.sample(this.clock.renderTick(this.env.now()));
@@ -166,7 +185,10 @@ export class Session {
         this.tell({ type: "closed", code: undefined, message: "the client left" });
     }
 }
-/** Begins a session. It dials by itself, and keeps the session until `closed`. */
+/**
+ * Begins a session. It dials by itself, and keeps the session until `closed`. Throws where there is
+ * neither WebTransport nor WebSocket.
+ */
 export function connect(options) {
     return new Session(options);
 }

@@ -7,7 +7,7 @@ import { framed, Reader, Writer } from "./wire.js";
 export const PROTOCOL = 4;
 /** The version of clients that read range coded snapshots; it has the messages of version 4. */
 export const PROTOCOL_5 = 5;
-/** The version of clients that may look for a match by its properties. */
+/** The version of clients that may look for a match by its properties, and ask documents. */
 export const PROTOCOL_6 = 6;
 /** Most redirects in a row that are followed. */
 export const MAX_REDIRECTS = 4;
@@ -106,7 +106,14 @@ export type ClientMessage =
   | ({ readonly type: "enter" } & Enter)
   | ({ readonly type: "arrive" } & Arrive)
   | ({ readonly type: "wait" } & Hello)
-  | ({ readonly type: "seek" } & Seek);
+  | ({ readonly type: "seek" } & Seek)
+  | {
+      readonly type: "documents";
+      readonly id: number;
+      readonly kind: string;
+      /** What is asked, as JSON. */
+      readonly json: string;
+    };
 
 export interface Welcome {
   readonly match: bigint;
@@ -152,7 +159,15 @@ export type ServerMessage =
   | { readonly type: "nodes"; readonly addresses: readonly string[] }
   | { readonly type: "eventsMissed"; readonly from: number; readonly to: number }
   | { readonly type: "standby"; readonly address: string | undefined }
-  | { readonly type: "here"; readonly match: bigint; readonly epoch: number };
+  | { readonly type: "here"; readonly match: bigint; readonly epoch: number }
+  | {
+      readonly type: "documents";
+      /** The client's number for what it asked. */
+      readonly id: number;
+      readonly done: boolean;
+      /** The answer; of what was not done, an object with `code` and `message`. */
+      readonly json: string;
+    };
 
 function putHello(writer: Writer, hello: Hello): void {
   writer.uint(hello.protocol).uint(hello.role === "player" ? 0 : 1);
@@ -203,6 +218,9 @@ export function encodeClient(message: ClientMessage): Uint8Array {
         writer.string(name).string(value),
       );
       writer.u8(message.create ? 1 : 0);
+      break;
+    case "documents":
+      writer.uint(7).uint(message.id).string(message.kind).string(message.json);
       break;
   }
   return framed(writer.finish());
@@ -279,6 +297,10 @@ export function decodeClient(message: Uint8Array): ClientMessage {
           properties: Object.fromEntries(reader.list(() => [reader.string(), reader.string()])),
           create: reader.bool(),
         };
+      case 7: {
+        const [id, kind] = [reader.int(), reader.string()];
+        return { type: "documents", id, kind, json: reader.string() };
+      }
       default:
         throw new ProtocolError(`a client's message of kind ${kind}`);
     }
@@ -340,6 +362,13 @@ export function decodeServer(message: Uint8Array): ServerMessage {
         return { type: "standby", address: reader.option(() => reader.string()) };
       case 11:
         return { type: "here", match: reader.u64(), epoch: reader.int() };
+      case 12:
+        return {
+          type: "documents",
+          id: reader.int(),
+          done: reader.bool(),
+          json: reader.string(),
+        };
       default:
         throw new ProtocolError(`a server's message of kind ${kind}`);
     }
@@ -392,6 +421,9 @@ function putServer(writer: Writer, message: ServerMessage): void {
       break;
     case "here":
       writer.uint(11).uint(message.match).uint(message.epoch);
+      break;
+    case "documents":
+      writer.uint(12).uint(message.id).bool(message.done).string(message.json);
       break;
   }
 }

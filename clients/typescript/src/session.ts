@@ -4,6 +4,7 @@ import { openEither } from "./carrier/either.js";
 import { webSocketCarrier, type WebSocketConstructor } from "./carrier/websocket.js";
 import { webTransportCarrier, type WebTransportConstructor } from "./carrier/webtransport.js";
 import type { ClockSync } from "./clock.js";
+import { Documents } from "./documents.js";
 import { addressOf, Directory, type Edge } from "./edge.js";
 import type { EventOf, SessionEvent } from "./events.js";
 import type { Scene } from "./interpolate.js";
@@ -81,6 +82,11 @@ function surroundings(options: SessionOptions): Environment {
       transport && wanted.includes("webtransport") ? webTransportCarrier(transport) : undefined,
     websocket: socket && wanted.includes("websocket") ? webSocketCarrier(socket) : undefined,
   };
+  if (ways.webtransport === undefined && ways.websocket === undefined) {
+    throw new Error(
+      `no ${wanted.join(" or ")} here to connect by: pass \`WebSocket\` in the options (Node before 22)`,
+    );
+  }
   const after = (ms: number, run: () => void): (() => void) => {
     const timer = setTimeout(run, ms);
     return () => clearTimeout(timer);
@@ -163,7 +169,10 @@ export class Session {
   }
 
   private tell(event: SessionEvent): void {
-    if (event.type === "closed") this.stopped = true;
+    if (event.type === "closed") {
+      this.stopped = true;
+      this.state.questions.close(event.message);
+    }
     for (const handler of this.handlers.get(event.type) ?? []) handler(event as never);
   }
 
@@ -215,6 +224,21 @@ export class Session {
     return command.seq;
   }
 
+  /**
+   * The documents of a kind, which outlive matches. `T`: what a document has. May be asked before
+   * there is a connection; on one below version 6 of the protocol everything is refused.
+   */
+  documents<T = unknown>(kind: string): Documents<T> {
+    return new Documents((asked) => this.ask(kind, asked));
+  }
+
+  private ask(kind: string, asked: object): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.state.questions.ask(kind, JSON.stringify(asked), { resolve, reject });
+      this.driver?.sendQuestions();
+    });
+  }
+
   /** The world to draw now, between two snapshots. `undefined` before the first. */
   scene(): Scene | undefined {
     return this.state.interpolator?.sample(this.clock.renderTick(this.env.now()));
@@ -245,7 +269,10 @@ export class Session {
   }
 }
 
-/** Begins a session. It dials by itself, and keeps the session until `closed`. */
+/**
+ * Begins a session. It dials by itself, and keeps the session until `closed`. Throws where there is
+ * neither WebTransport nor WebSocket.
+ */
 export function connect(options: SessionOptions): Session {
   return new Session(options);
 }

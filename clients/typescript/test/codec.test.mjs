@@ -47,6 +47,12 @@ const CLIENT = {
     properties: { map: "old", mode: "duel" },
     create: true,
   },
+  documents: {
+    type: "documents",
+    id: 3,
+    kind: "profile",
+    json: '{"calls":[{"action":"buy","key":"7","args":{"item":"hat","price":9}}]}',
+  },
   command: { type: "command", seq: 1, payload: Uint8Array.of(2, 1) },
   bye: { type: "bye" },
 };
@@ -54,6 +60,12 @@ const CLIENT = {
 const SERVER = {
   standby: { type: "standby", address: "192.0.2.8:4433" },
   here: { type: "here", match: MATCH, epoch: 3 },
+  "documents-done": {
+    type: "documents",
+    id: 3,
+    done: true,
+    json: '{"done":[{"key":"7","version":5}]}',
+  },
   refused: { type: "refused", code: "full", message: "the match has no room" },
   "command-done": { type: "commandDone", seq: 3, tick: 1004, accepted: true },
   beat: { type: "beat", tick: 1020, hash: HASH },

@@ -2,37 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { connect } from "../dist/index.js";
-import { World } from "./support.mjs";
-
-const [N1, N2] = ["n1.test:1", "n2.test:1"];
-const TYPES = ["welcome", "resumed", "moved", "snapshot", "event", "rewound", "eventsMissed",
-  "disconnected", "ended", "closed", "commandDone"];
-
-async function begun(protocols = [4], more = {}) {
-  const world = new World();
-  world.protocols = protocols;
-  const session = connect({
-    edge: "http://n1.test:1",
-    ticket: "ticket",
-    environment: world.environment(),
-    ...more,
-  });
-  const told = [];
-  for (const type of TYPES) session.on(type, (event) => told.push(event));
-  await world.time.advance(50);
-  return { world, session, told, types: () => told.map(({ type }) => type) };
-}
-
-async function playing() {
-  const all = await begun();
-  all.world.at(N1).welcome();
-  all.world.at(N1).tell({ type: "nodes", addresses: [N1, N2] });
-  for (let tick = 101; tick < 104; tick += 1) {
-    all.world.at(N1).snapshot(tick);
-    await all.world.time.advance(33);
-  }
-  return all;
-}
+import { begun, N1, N2, playing } from "./support.mjs";
 
 test("a client shows its ticket, and its packets acknowledge what came", async () => {
   const { world, types } = await playing();
@@ -200,4 +170,9 @@ test("who looks for a match is told at once that there is none, or that nobody l
   assert.deepEqual([old.told.at(-1).type, old.told.at(-1).code], ["closed", "protocol"]);
   const said = old.world.lines.flatMap((line) => line.said);
   assert.deepEqual(said, [], "it enters no match at random");
+});
+
+test("a program without a carrier is told so at once", () => {
+  const options = { edge: "http://127.0.0.1:1", ticket: "ticket", carriers: ["webtransport"] };
+  assert.throws(() => connect(options), /no webtransport here to connect by: pass `WebSocket`/);
 });

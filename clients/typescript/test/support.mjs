@@ -1,5 +1,6 @@
 // What several tests share: golden files, a seeded generator, a world with a time of its own.
 import { readFileSync } from "node:fs";
+import { connect } from "../dist/index.js";
 import { decodeClient, encodeServer } from "../dist/messages.js";
 import { Framer } from "../dist/wire.js";
 
@@ -188,4 +189,37 @@ class FakeLine {
     this.over = true;
     this.events.closed({ refusal, reason });
   }
+}
+
+/** Addresses of two nodes. */
+export const [N1, N2] = ["n1.test:1", "n2.test:1"];
+const TYPES = ["welcome", "resumed", "moved", "snapshot", "event", "rewound", "eventsMissed",
+  "disconnected", "ended", "closed", "commandDone"];
+
+/** A client whose first connection is open. */
+export async function begun(protocols = [4], more = {}) {
+  const world = new World();
+  world.protocols = protocols;
+  const session = connect({
+    edge: "http://n1.test:1",
+    ticket: "ticket",
+    environment: world.environment(),
+    ...more,
+  });
+  const told = [];
+  for (const type of TYPES) session.on(type, (event) => told.push(event));
+  await world.time.advance(50);
+  return { world, session, told, types: () => told.map(({ type }) => type) };
+}
+
+/** The same, welcome and shown three ticks; `protocols`: what nodes say they speak. */
+export async function playing(protocols, more) {
+  const all = await begun(protocols, more);
+  all.world.at(N1).welcome();
+  all.world.at(N1).tell({ type: "nodes", addresses: [N1, N2] });
+  for (let tick = 101; tick < 104; tick += 1) {
+    all.world.at(N1).snapshot(tick);
+    await all.world.time.advance(33);
+  }
+  return all;
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rekindle_schema::wire::{Role, Welcome};
-use rekindle_transport::{ClientEndpoint, ClientSetup};
+use rekindle_schema::wire::{PROTOCOL_6, Role, Welcome};
+use rekindle_transport::{ClientEndpoint, ClientSetup, Connection};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -92,8 +92,30 @@ impl Client {
         state.next_command += 1;
         state.commands.push_back((seq, payload));
         drop(state);
-        self.shared.commands.notify_one();
+        self.shared.wishes.notify_one();
         Ok(seq)
+    }
+
+    /// Asks documents, which outlive matches, as this player: `json` is a question or an order of
+    /// `docs/PROTOCOL.md`, section 4. Returns its number; the answer comes as
+    /// [`ClientEvent::DocumentsDone`]. Those that were not sent yet wait for the next connection.
+    pub fn ask_documents(&self, kind: &str, json: String) -> Result<u64, ClientError> {
+        let mut state = self.shared.state.lock();
+        if state.role == Role::Spectator {
+            return Err(ClientError::Spectator);
+        }
+        if state.welcome.is_none() || self.task.is_finished() {
+            return Err(ClientError::NoSession);
+        }
+        if let Some(version) = state.connection.as_ref().map(Connection::protocol)
+            && version < PROTOCOL_6
+        {
+            return Err(ClientError::NoDocuments(version));
+        }
+        let id = state.questions.ask(kind, json)?;
+        drop(state);
+        self.shared.wishes.notify_one();
+        Ok(id)
     }
 
     /// What the newest welcome said.

@@ -109,8 +109,11 @@ impl Driver {
             };
             self.searching = None;
             let gone = self.attend(&connection, stream, &mut search).await;
-            self.shared.state.lock().connection = None;
+            let lost = self.shared.state.lock().disconnected();
             connection.close(0, b"");
+            for event in lost {
+                let _ = self.events.send(event).await;
+            }
             if let Some(ending) = self.gone(gone, connection.remote_address(), &mut search).await {
                 return ending;
             }

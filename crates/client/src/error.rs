@@ -2,6 +2,8 @@
 
 use rekindle_transport::SetupError;
 
+use crate::questions::MAX_QUESTIONS;
+
 /// Most commands that may wait for their result.
 pub const MAX_COMMANDS: usize = 256;
 
@@ -26,6 +28,17 @@ pub enum ClientError {
     /// Spectators do not play.
     #[error("RK-CLIENT-006: a spectator sends no inputs and no commands")]
     Spectator,
+    /// Too many questions to documents wait.
+    #[error(
+        "RK-CLIENT-008: {MAX_QUESTIONS} questions to documents wait to be sent: wait for answers"
+    )]
+    TooManyQuestions,
+    /// The server is of an earlier release.
+    #[error(
+        "RK-CLIENT-009: the server speaks version {0} of the protocol, and documents are asked \
+         under version 6"
+    )]
+    NoDocuments(u16),
     /// A lobby without a game.
     #[error("RK-CLIENT-007: a lobby is of a game: set `game` beside `lobby`")]
     NoGame,

@@ -53,6 +53,13 @@ pub enum ClientEvent {
         /// once in any case.
         accepted: Option<bool>,
     },
+    /// The answer to a question to documents, or none.
+    DocumentsDone {
+        /// The number of the question, as [`crate::Client::ask_documents`] returned it.
+        id: u64,
+        /// What came of it.
+        answer: DocumentsAnswer,
+    },
     /// What was seen of ticks behind `to` no longer holds. Under `output = "durable"` that happens
     /// only to a store that was put back to an earlier state, and to ticks that another build
     /// computed again with another result.
@@ -96,6 +103,18 @@ pub enum ClientEvent {
         /// Why, for people.
         message: String,
     },
+}
+
+/// What came of a question or an order to documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentsAnswer {
+    /// It was done, durably: the answer as JSON.
+    Done(String),
+    /// It was not done: an object with `code` and `message` as JSON.
+    Refused(String),
+    /// The connection that took it is gone: whether calls were applied is unknown. Read the
+    /// document, or call again with the version that it had.
+    Unknown,
 }
 
 /// The world as one snapshot tells it.

@@ -28,6 +28,7 @@
 //! ```
 
 mod aside;
+mod documents;
 mod error;
 
 use std::ops::Deref;

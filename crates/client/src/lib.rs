@@ -39,6 +39,7 @@ mod error;
 mod event;
 #[cfg(feature = "game")]
 mod game;
+mod questions;
 mod session;
 mod warm;
 mod watch;
@@ -46,9 +47,10 @@ mod watch;
 pub use client::Client;
 pub use config::{ClientConfig, Lobby, Timing};
 pub use error::{ClientError, MAX_COMMANDS};
-pub use event::{ClientEvent, Snapshot};
+pub use event::{ClientEvent, DocumentsAnswer, Snapshot};
 #[cfg(feature = "game")]
 pub use game::{Answer, GameClient, GameError, Seen, Told};
+pub use questions::MAX_QUESTIONS;
 pub use rekindle_netcode::SnapshotHeader;
 pub use rekindle_transport::{ClientEndpoint, Trust};
 pub use session::{Counts, SentInput};

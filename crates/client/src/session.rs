@@ -11,14 +11,16 @@ use parking_lot::Mutex;
 use rekindle_netcode::{ClockSync, InputSender, SnapshotReceiver};
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
-    Heard, MAX_STOOD_BEATS, PROTOCOL_3, Role, ServerMessage, Stood, Welcome,
+    Heard, MAX_STOOD_BEATS, PROTOCOL_3, PROTOCOL_6, Role, ServerMessage, Stood, Welcome,
 };
 use rekindle_schema::{Epoch, Tick};
 use rekindle_transport::Connection;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::event::{ClientEvent, Snapshot};
+use crate::error::ClientError;
+use crate::event::{ClientEvent, DocumentsAnswer, Snapshot};
+use crate::questions::Questions;
 
 /// Most inputs whose target tick is remembered until they are applied.
 const MAX_TARGETS: usize = 128;
@@ -35,8 +37,8 @@ pub struct SentInput {
 /// What the handle that a game holds and the task that keeps the connection share.
 pub(crate) struct SharedSession {
     pub(crate) state: Mutex<Session>,
-    /// A command waits to be sent.
-    pub(crate) commands: Notify,
+    /// A command or a question waits to be sent.
+    pub(crate) wishes: Notify,
     /// The session is to end.
     pub(crate) leave: Notify,
     /// When the client's own clock began.
@@ -47,7 +49,7 @@ impl SharedSession {
     pub(crate) fn new(role: Role) -> Self {
         Self {
             state: Mutex::new(Session::new(role)),
-            commands: Notify::new(),
+            wishes: Notify::new(),
             leave: Notify::new(),
             start: Instant::now(),
         }
@@ -83,6 +85,8 @@ pub(crate) struct Session {
     /// The server has taken the commands below this number already, says its welcome: their results
     /// may have died with a connection.
     taken_until: u64,
+    /// What is asked of documents.
+    pub(crate) questions: Questions,
     /// The newest ownership that was heard of.
     pub(crate) epoch: Epoch,
     /// The newest tick seen.
@@ -123,6 +127,7 @@ impl Session {
             commands: VecDeque::new(),
             next_command: 1,
             taken_until: 1,
+            questions: Questions::default(),
             epoch: Epoch(0),
             newest: Tick(0),
             beats: VecDeque::new(),
@@ -236,6 +241,15 @@ impl Session {
             self.heard.get_or_insert(Heard::through(welcome.tick));
         }
         news.extend(self.align_commands(welcome.next_command));
+        let version = connection.protocol();
+        if version < PROTOCOL_6 {
+            news.extend(self.questions.drop_waiting().into_iter().map(|id| {
+                let error = ClientError::NoDocuments(version).to_string();
+                let code = error.split_once(':').map_or("", |(code, _)| code);
+                let json = format!(r#"{{"code":"{code}","message":"{error}"}}"#);
+                ClientEvent::DocumentsDone { id, answer: DocumentsAnswer::Refused(json) }
+            }));
+        }
         self.sent_ms = 0;
         self.connection = Some(connection.clone());
         self.welcome = Some(Arc::clone(welcome));
@@ -319,6 +333,13 @@ impl Session {
         news
     }
 
+    /// No connection carries the session any more. Returns what there is to tell.
+    pub(crate) fn disconnected(&mut self) -> Vec<ClientEvent> {
+        self.connection = None;
+        let lost = self.questions.lost().into_iter();
+        lost.map(|id| ClientEvent::DocumentsDone { id, answer: DocumentsAnswer::Unknown }).collect()
+    }
+
     /// Takes a message of the stream in.
     pub(crate) fn told(&mut self, message: ServerMessage) -> Option<ClientEvent> {
         Some(match message {
@@ -357,6 +378,14 @@ impl Session {
                 ClientEvent::EventsMissed { from, to }
             }
             ServerMessage::Ended { reason } => ClientEvent::Ended { reason },
+            ServerMessage::Documents { id, done, json } => {
+                if !self.questions.answered(id) {
+                    return None;
+                }
+                let answer =
+                    if done { DocumentsAnswer::Done(json) } else { DocumentsAnswer::Refused(json) };
+                ClientEvent::DocumentsDone { id, answer }
+            }
             ServerMessage::Welcome(_)
             | ServerMessage::Refused { .. }
             | ServerMessage::Nodes { .. }

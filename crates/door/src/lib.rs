@@ -9,6 +9,8 @@
 //! * [`MatchDoor`]: one match. [`MatchInfo`] says what it is, [`Opened`] what a session begins
 //!   with, [`Admission`] what became of a [`RawInput`] or a command.
 //! * [`MatchFinder`]: all matches of a node; it answers [`Wanted`] with a [`Location`].
+//! * [`DocumentDesk`]: documents, which outlive matches, as players ask for them. [`NodeSide`] is
+//!   both.
 //! * [`Refusal`]: why a client is not let in, for programs and for people.
 //! * [`TickFrame`]: what a match publishes after each tick.
 //! * [`life`]: the states of matches, sessions and connections as tables.
@@ -124,12 +126,14 @@
 //! # }
 //! ```
 
+mod desk;
 mod door;
 mod finder;
 mod frame;
 pub mod life;
 mod refusal;
 
+pub use desk::{DeskAnswer, DocumentDesk, NodeSide};
 pub use door::{Admission, MatchDoor, MatchInfo, Opened, RawInput};
 pub use finder::{Location, MatchFinder, Wanted};
 pub use frame::{Applied, CommandDone, Recalled, SessionEnded, TickFrame};

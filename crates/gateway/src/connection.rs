@@ -7,7 +7,8 @@
 //! * [`waiting`]: a client that waits for its match to come here.
 //! * [`hello`]: the first message, the welcome. [`credential`] checks what the client shows,
 //!   [`lost`] what it has lost since it was here last.
-//! * [`datagrams`]: inputs. [`commands`]: the stream.
+//! * [`datagrams`]: inputs. [`commands`]: the stream; what of it is for
+//!   documents goes to [`crate::desk`].
 //! * [`farewell`]: how a client is sent away. [`end`]: why a connection ends.
 
 mod commands;
@@ -41,6 +42,7 @@ use self::end::End;
 use self::farewell::{GOODBYE, say_goodbye};
 use self::hello::{Answered, Visit};
 use crate::crowd::superseded;
+use crate::desk::Questions;
 use crate::edge::Edge;
 use crate::meters::Meters;
 use crate::seat::{Listening, Seat};
@@ -119,6 +121,7 @@ async fn stay(
     drop((door, welcome));
 
     reader.set_limit(limits.max_command);
+    let questions = Questions::default();
     let mut datagrams = Datagrams::new(edge, &seat, &room);
     let delivery = connection.deliver_datagrams(move |datagram| datagrams.take(&datagram));
     let end = tokio::select! {
@@ -127,7 +130,8 @@ async fn stay(
         end = spare(edge, &seat) => end,
         never = tell_nodes(edge, &seat) => match never {},
         never = tell_standby(edge, &seat, match_id) => match never {},
-        end = commands::read_commands(edge, &seat, &room, &mut reader) => end,
+        never = questions.answer(&edge.desk, &seat) => match never {},
+        end = commands::read_commands(edge, (&seat, &questions), &room, &mut reader) => end,
         end = write_messages(&mut writer, &mut messages) => end,
         // Last: what the client said before it went still counts.
         _ = connection.closed() => End::Lost,

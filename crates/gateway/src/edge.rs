@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use rekindle_door::NodeSide;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{GatewayConfig, Rate};
 use crate::crowd::Crowd;
+use crate::desk::Desk;
 use crate::finding::Finding;
 use crate::keys::Keys;
 use crate::limits::{Bucket, Gatekeeper, Verdict};
@@ -29,6 +31,8 @@ pub(crate) struct Edge {
     pub(crate) meters: Arc<Meters>,
     /// Finds matches.
     pub(crate) finding: Arc<Finding>,
+    /// Asks documents.
+    pub(crate) desk: Desk,
     /// Counts connections.
     pub(crate) connections: Arc<Connections>,
     /// Decides on new connections, whatever carries them.
@@ -47,9 +51,10 @@ pub(crate) struct Edge {
 
 impl Edge {
     /// Must be called after the recorder of metrics is installed.
-    pub(crate) fn new(config: GatewayConfig, keys: Keys, finding: Finding) -> Arc<Self> {
+    pub(crate) fn new(config: GatewayConfig, keys: Keys, node: Arc<dyn NodeSide>) -> Arc<Self> {
         let meters = Arc::new(Meters::new());
-        let finding = Arc::new(finding);
+        let desk = Desk::new(Arc::clone(&node));
+        let finding = Arc::new(Finding::new(node));
         let crowd = Crowd::new(config.limits.clone(), Arc::clone(&meters));
         let rooms = Rooms::new(
             Arc::clone(&finding),
@@ -60,6 +65,7 @@ impl Edge {
         Arc::new(Self {
             keys,
             finding,
+            desk,
             connections: Connections::new(Arc::clone(&meters)),
             gatekeeper: Mutex::new(Gatekeeper::new(&config.limits, Instant::now())),
             taken: AtomicU64::new(0),

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rekindle_door::MatchFinder;
+use rekindle_door::NodeSide;
 use rekindle_schema::MatchId;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_transport::quic::AsyncUdpSocket;
@@ -22,7 +22,6 @@ use tokio::time::timeout;
 use crate::config::GatewayConfig;
 use crate::connection;
 use crate::edge::Edge;
-use crate::finding::Finding;
 use crate::keys::Keys;
 use crate::limits::Verdict;
 use crate::meters::Meters;
@@ -73,7 +72,7 @@ impl Gateway {
     /// of the edge; install the recorder of metrics before.
     pub fn bind(
         config: GatewayConfig,
-        finder: Arc<dyn MatchFinder>,
+        node: Arc<dyn NodeSide>,
         keys: Keys,
     ) -> Result<Self, GatewayError> {
         let GatewayConfig { socket_buffer: buffer, gather, loops, .. } = config;
@@ -81,28 +80,28 @@ impl Gateway {
         let failed = |error| not_set_up(error, config.bind);
         let setup = setup(&config, &keys);
         let endpoint = ServerEndpoint::bind(config.bind, socket, setup).map_err(failed)?;
-        Ok(Self::begin(config, finder, keys, endpoint))
+        Ok(Self::begin(config, node, keys, endpoint))
     }
 
     /// Listens on a socket that the caller made: a simulation's. Time comes from tokio's clock.
     pub fn on_socket(
         config: GatewayConfig,
-        finder: Arc<dyn MatchFinder>,
+        node: Arc<dyn NodeSide>,
         keys: Keys,
         socket: Arc<dyn AsyncUdpSocket>,
     ) -> Result<Self, GatewayError> {
         let failed = |error| not_set_up(error, config.bind);
         let endpoint = ServerEndpoint::on_socket(socket, setup(&config, &keys)).map_err(failed)?;
-        Ok(Self::begin(config, finder, keys, endpoint))
+        Ok(Self::begin(config, node, keys, endpoint))
     }
 
     fn begin(
         config: GatewayConfig,
-        finder: Arc<dyn MatchFinder>,
+        node: Arc<dyn NodeSide>,
         keys: Keys,
         endpoint: ServerEndpoint,
     ) -> Self {
-        let edge = Edge::new(config, keys, Finding::new(finder));
+        let edge = Edge::new(config, keys, node);
         let (opened, open) = watch::channel(true);
         let accepting = tokio::spawn(accept(Arc::clone(&edge), endpoint.clone(), opened));
         Self { edge, endpoint, accepting, open }

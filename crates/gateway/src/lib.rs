@@ -1,11 +1,11 @@
 //! The edge of a node: one UDP port that game clients speak QUIC with.
 //!
-//! The node calls [`Gateway::bind`] with [`Keys`] and something that finds matches
-//! ([`rekindle_door::MatchFinder`]); of the node the edge sees nothing else. It lets in who shows a
-//! signed [`ticket`], opens or resumes a session with the match, hands inputs and commands over,
-//! and sends each client a snapshot per tick. It decides nothing about the game and nothing about
-//! durability: what a published frame says is passed on as it is. What carries the bytes is in
-//! `rekindle-transport`.
+//! The node calls [`Gateway::bind`] with [`Keys`] and something that finds matches and asks
+//! documents ([`rekindle_door::NodeSide`]); of the node the edge sees nothing else. It lets in who
+//! shows a signed [`ticket`], opens or resumes a session with the match, hands inputs and commands
+//! over, and sends each client a snapshot per tick. It decides nothing about the game and nothing
+//! about durability: what a published frame says is passed on as it is. What carries the bytes is
+//! in `rekindle-transport`.
 //!
 //! One input's way: `connection::datagrams` reads a datagram, checks its rate, decodes it
 //! (`rekindle-netcode`) and offers each new input to [`rekindle_door::MatchDoor::input`]. One
@@ -14,10 +14,10 @@
 //!
 //! Who calls whom: `gateway` takes connections and starts `connection` for each; both use `edge`,
 //! which holds `crowd` (who is in), `room` (one task for each match with clients; it owns the
-//! `audience`), `finding` (where matches are) and `stage` (where each connection stands). `limits`,
-//! `places` and `stood` are pure decisions. `side_door` lets in connections that somebody else
-//! made: those of the web listener (`rekindle-web`). `browsers` makes the certificates
-//! that browsers are shown.
+//! `audience`), `finding` (where matches are), `desk` (documents) and `stage` (where each
+//! connection stands). `limits`, `places` and `stood` are pure decisions. `side_door` lets in
+//! connections that somebody else made: those of the web listener (`rekindle-web`). `browsers`
+//! makes the certificates that browsers are shown.
 //!
 //! # Metrics
 //!
@@ -38,6 +38,7 @@
 //! | `rekindle_gateway_datagram_bytes_received_total` | counter | | their bytes |
 //! | `rekindle_gateway_inputs_total` | counter | `outcome` (queued, repeated, stale, out_of_window, full, no_session) | inputs in them |
 //! | `rekindle_gateway_commands_total` | counter | | reliable commands |
+//! | `rekindle_gateway_documents_total` | counter | `outcome` | players' questions to documents |
 //! | `rekindle_gateway_messages_total` | counter | | events, beats and command results queued for clients |
 //! | `rekindle_gateway_snapshots_total` | counter | `outcome` (sent, skipped) | snapshots; skipped ones would have queued behind an earlier one, or a narrow link is to have fewer |
 //! | `rekindle_gateway_snapshots_partial_total` | counter | | snapshots that did not hold every change |
@@ -50,6 +51,7 @@ pub mod browsers;
 mod config;
 mod connection;
 mod crowd;
+mod desk;
 mod edge;
 mod finding;
 mod gateway;

@@ -96,6 +96,11 @@ impl Meters {
         counter!("rekindle_gateway_events_missed_total").increment(1);
     }
 
+    /// A player's question to documents was answered: `done` or `refused`.
+    pub(crate) fn documents(outcome: &'static str) {
+        counter!("rekindle_gateway_documents_total", "outcome" => outcome).increment(1);
+    }
+
     /// A client was redirected (`sent`), or would have been once more (`circle`).
     pub(crate) fn redirect(outcome: &'static str) {
         counter!("rekindle_gateway_redirects_total", "outcome" => outcome).increment(1);

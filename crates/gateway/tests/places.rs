@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rekindle_client::{Client, ClientConfig, ClientEvent, Timing, Trust};
-use rekindle_door::MatchFinder;
+use rekindle_door::NodeSide;
 use rekindle_gateway::{Gateway, Limits, Ticket};
 use rekindle_schema::wire::{
     Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL_6, RefuseCode, Role, Seek,
@@ -87,7 +87,7 @@ async fn a_ticket_that_expired_leads_back_into_the_session_that_lives_and_opens_
     let clock = Arc::clone(&time);
     config.clock = Arc::new(move || clock.load(Ordering::Relaxed));
     let gateway =
-        Gateway::bind(config, FakeNode::with(&game) as Arc<dyn MatchFinder>, keys()).unwrap();
+        Gateway::bind(config, FakeNode::with(&game) as Arc<dyn NodeSide>, keys()).unwrap();
     let mut first = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
     snapshot(&mut first, |_| true).await;
     let session = first.welcome().unwrap().session;

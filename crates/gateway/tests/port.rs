@@ -13,7 +13,7 @@ use std::time::Duration;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime, UdpPoller};
 use rekindle_client::Client;
-use rekindle_door::MatchFinder;
+use rekindle_door::NodeSide;
 use rekindle_gateway::{Gateway, Limits};
 use support::*;
 use tokio::time::timeout;
@@ -59,7 +59,7 @@ async fn a_port_that_is_lost_is_told() {
         inner: TokioRuntime.wrap_udp_socket(socket).unwrap(),
         gone: AtomicBool::new(false),
     });
-    let node = FakeNode::with(&game) as Arc<dyn MatchFinder>;
+    let node = FakeNode::with(&game) as Arc<dyn NodeSide>;
     let gateway = Gateway::on_socket(
         gateway_config(Limits::default()),
         node,

@@ -16,9 +16,9 @@ use rekindle_netcode::{
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
-    Arrive, ClientMessage, Credential, Enter, Heard, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3,
-    PROTOCOL_4, PROTOCOL_6, RefuseCode, Role, Seek, ServerMessage, Stood, StreamDecoder, Welcome,
-    encode_client, encode_server,
+    Arrive, ClientMessage, Credential, DocumentsAsked, Enter, Heard, Hello, PROTOCOL, PROTOCOL_2,
+    PROTOCOL_3, PROTOCOL_4, PROTOCOL_6, RefuseCode, Role, Seek, ServerMessage, Stood,
+    StreamDecoder, Welcome, encode_client, encode_server,
 };
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 
@@ -306,6 +306,22 @@ fn messages_of_version_6() {
     let bytes = encode_client(&message);
     assert_eq!(bytes, golden("seek.bin", &bytes));
     let mut decoder = StreamDecoder::of_client(4096);
+    decoder.push(&bytes);
+    assert_eq!(decoder.next_message().expect("it is one"), Some(message));
+
+    let json = r#"{"calls":[{"action":"buy","key":"7","args":{"item":"hat","price":9}}]}"#;
+    let asked = DocumentsAsked { id: 3, kind: "profile".into(), json: json.into() };
+    let message = ClientMessage::Documents(asked);
+    let bytes = encode_client(&message);
+    assert_eq!(bytes, golden("documents.bin", &bytes));
+    decoder.push(&bytes);
+    assert_eq!(decoder.next_message().expect("it is one"), Some(message));
+
+    let json = r#"{"done":[{"key":"7","version":5}]}"#;
+    let message = ServerMessage::Documents { id: 3, done: true, json: json.into() };
+    let bytes = encode_server(&message);
+    assert_eq!(bytes, golden("documents-done.bin", &bytes));
+    let mut decoder = StreamDecoder::of_server();
     decoder.push(&bytes);
     assert_eq!(decoder.next_message().expect("it is one"), Some(message));
 }

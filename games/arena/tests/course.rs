@@ -232,7 +232,7 @@ fn a_wrong_configuration_is_refused_with_what_would_be_right() {
         (r#"{"maps": "pillars"}"#, "maps"),
         (r#"{"map": "moon"}"#, "pillars, crossing, open"),
         (r#"{"max_players": 1000}"#, "2 to 64"),
-        (r#"{"width": "wide"}"#, "f32"),
+        (r#"{"width": "wide"}"#, "`width`: expected a number, found the text"),
         ("[]", "object"),
     ] {
         let error = game.config_from_json(json).unwrap_err().to_string();

@@ -137,15 +137,16 @@ fn a_first_run_says_which_match_is_parked_and_begins_no_second_one() {
     let (id, reason) = (only["id"].as_str().unwrap(), only["reason"].as_str().unwrap());
     let (_, list, _) = run(dir, &["match", "ls"]);
     let note = list.lines().find_map(|line| line.strip_prefix(&format!("note: {id}: "))).unwrap();
-    assert!(
-        !note.contains(id) && text.contains(&format!("(duel): parked: {note}")),
-        "{text}{list}"
-    );
+    // The list has the whole report; the first lines of a node say where it is.
+    assert!(!note.contains(id), "{list}");
+    let parked = text.lines().find(|line| line.contains("(duel): parked: `")).unwrap();
+    assert!(parked.ends_with(&format!("duel match show {}` says why", &id[..8])), "{text}");
     assert!(reason.contains("`rekindle ") && note.contains("`duel "), "{reason} {note}");
     assert!(!text.contains("runs at tick") && !text.contains(" watch"), "{text}");
     // What is offered works, and another match is one command away.
     for words in ["match show", "match create --bots 2"] {
-        let line = node.printed.iter().find(|line| line.contains(words)).expect(words);
+        let offered = |line: &&String| line.starts_with("  ") && line.contains(words);
+        let line = node.printed.iter().find(offered).expect(words);
         let words: Vec<&str> =
             line.trim().split_once("   ").unwrap().0.split_whitespace().skip(1).collect();
         let (code, out, err) = run(dir, &words);

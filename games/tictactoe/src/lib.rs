@@ -136,7 +136,9 @@ impl Document for Standing {
         };
         standing.upsert(PLAYED, played).by([Who::Match]);
         standing.destroy(RESET, |_, (), _| Ok(())).by([Who::Owner, Who::Operator]);
+        // Whoever plays may see how all stand.
         standing
+            .read_by([Who::Player])
             .calculation("losses", |standing| standing.rounds - standing.wins - standing.draws)
             .sum("rounds", |standing| f64::from(standing.rounds));
     }

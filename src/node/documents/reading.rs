@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use rekindle_schema::Tick;
-use rekindle_sim::documents::wire::{Plan, Question, Refusal, Reply};
+use rekindle_sim::documents::wire::{Outcome, Plan, Question, Refusal, Reply};
 use rekindle_sim::documents::words;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -154,6 +154,18 @@ pub struct Read {
     pub source: Source,
     /// Why.
     pub explained: Explained,
+}
+
+impl Read {
+    /// What was found, as JSON. A refusal has its code and words besides.
+    pub fn reply_json(&self) -> Json {
+        let mut json = serde_json::to_value(&self.reply).unwrap_or_default();
+        if let Reply::Can(Outcome::Refused { why, .. }) = &self.reply {
+            let refused = &mut json["can"]["refused"];
+            (refused["code"], refused["message"]) = (why.code().into(), why.to_string().into());
+        }
+        json
+    }
 }
 
 /// Why the store is asked, if it was asked for.

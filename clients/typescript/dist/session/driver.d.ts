@@ -57,6 +57,8 @@ export declare class Driver implements LineHandler {
     /** The line that carries the session. */
     get line(): Line | undefined;
     sendPacket(): void;
+    /** Sends what documents are asked, if the server has not fallen silent and is not left. */
+    sendQuestions(): void;
     /** Ends the session. */
     leave(): void;
     private finish;

@@ -61,6 +61,14 @@ export class Driver {
         if (packet)
             this.line?.datagram(packet);
     }
+    /** Sends what documents are asked, if the server has not fallen silent and is not left. */
+    sendQuestions() {
+        const line = this.line;
+        if (!line || this.search || this.leaving)
+            return;
+        for (const question of this.state.questions.next())
+            line.send(question);
+    }
     /** Ends the session. */
     leave() {
         if (this.over || this.leaving)
@@ -126,8 +134,10 @@ export class Driver {
         this.search?.stop();
         this.search = undefined;
         line.handler = this;
+        const protocol = this.directory.speaks;
         this.link = {
             line,
+            protocol,
             begun: this.env.now(),
             newestBefore: this.state.newest,
             watch: undefined,
@@ -135,7 +145,7 @@ export class Driver {
             callOff: this.env.after(this.timing.welcome, () => this.lost("no welcome came")),
         };
         const arrive = {
-            ...this.hello(this.directory.speaks),
+            ...this.hello(protocol),
             game: this.wishes.game,
             stood: this.state.stood(),
             heard: this.state.heard(),
@@ -145,7 +155,7 @@ export class Driver {
         // Once it is in, it names the match.
         if (!lobby || this.match !== undefined)
             return line.send({ type: "arrive", ...arrive });
-        if (this.directory.speaks < PROTOCOL_6) {
+        if (protocol < PROTOCOL_6) {
             return this.refused("protocol", "the node cannot look for a match by its properties");
         }
         const { properties = {}, create = false } = lobby;
@@ -161,6 +171,7 @@ export class Driver {
         const resumed = this.state.welcome !== undefined;
         const outage = now - this.heardAt;
         const news = this.state.takeUp(welcome, link.rewoundTo, this.moving);
+        this.state.questions.opened(link.protocol);
         link.callOff();
         link.watch = new Watch(this.env, () => this.patience(line), () => this.fellSilent());
         link.callOff = this.env.after(STEADY, () => this.good());
@@ -185,6 +196,7 @@ export class Driver {
         news.forEach(this.tell);
         for (const command of this.state.untaken())
             line.send({ type: "command", ...command });
+        this.sendQuestions();
         this.sendPacket();
     }
     patience(line) {
@@ -202,10 +214,11 @@ export class Driver {
     heard() {
         this.heardAt = this.env.now();
         this.link?.watch?.heard();
-        if (this.moving)
+        if (this.moving || !this.search)
             return;
-        this.search?.stop();
+        this.search.stop();
         this.search = undefined;
+        this.sendQuestions();
     }
     /** Closes the connection, and notes whether it was good. */
     endLink(refused = false) {
@@ -216,6 +229,7 @@ export class Driver {
         link.callOff();
         link.watch?.stop();
         link.line.close();
+        this.state.questions.broke();
         const steady = this.env.now() - link.begun >= STEADY;
         const came = !refused && this.state.newest > link.newestBefore;
         if (link.watch && (steady || came))
@@ -354,6 +368,9 @@ export class Driver {
                 return this.addresses.learn(message.addresses, line.address, this.env.random());
             case "standby":
                 return this.keepWarm(line, message.address);
+            case "documents":
+                this.state.questions.answered(message);
+                return this.sendQuestions();
             default:
                 this.state.told(message).forEach(this.tell);
         }

@@ -6,6 +6,7 @@ import { ClockSync } from "../clock.js";
 import type { SessionEvent } from "../events.js";
 import { Interpolator } from "../interpolate.js";
 import { type Heard, type Role, type ServerMessage, type Stood, type Welcome } from "../messages.js";
+import { Questions } from "./questions.js";
 /** An input that was sent. */
 export interface SentInput {
     /** Its number: snapshots name it when it was applied. */
@@ -32,6 +33,8 @@ export declare class SessionState {
     readonly counts: Counts;
     /** The newest tick seen. */
     newest: number;
+    /** What documents are asked. */
+    readonly questions: Questions;
     /** When the last packet was made. */
     sentAt: number;
     private receiver;

@@ -8,6 +8,7 @@ import { Interpolator } from "../interpolate.js";
 import { MAX_STOOD_BEATS, } from "../messages.js";
 import { ProtocolError } from "../error.js";
 import { SnapshotReceiver } from "../snapshot.js";
+import { Questions } from "./questions.js";
 /** Most inputs whose target tick is remembered until they are applied. */
 const MAX_TARGETS = 128;
 /** Most commands that may wait for their result. */
@@ -33,6 +34,8 @@ export class SessionState {
     counts = { redirects: 0, moves: 0, repeated: 0, gaps: 0 };
     /** The newest tick seen. */
     newest = 0;
+    /** What documents are asked. */
+    questions;
     /** When the last packet was made. */
     sentAt = -Infinity;
     receiver;
@@ -48,6 +51,7 @@ export class SessionState {
     arrivals = [];
     constructor(role) {
         this.role = role;
+        this.questions = new Questions(role === "spectator");
     }
     /** Where the client stands, for a server that it comes back to. */
     stood() {

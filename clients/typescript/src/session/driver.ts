@@ -50,6 +50,8 @@ export interface Wishes {
 /** The connection that carries the session, or is about to. */
 interface Link {
   readonly line: Line;
+  /** The version of the protocol that it speaks. */
+  readonly protocol: number;
   readonly begun: number;
   readonly newestBefore: number;
   /** Set once the welcome came. */
@@ -104,6 +106,13 @@ export class Driver implements LineHandler {
   sendPacket(): void {
     const packet = this.state.packet(this.env.now());
     if (packet) this.line?.datagram(packet);
+  }
+
+  /** Sends what documents are asked, if the server has not fallen silent and is not left. */
+  sendQuestions(): void {
+    const line = this.line;
+    if (!line || this.search || this.leaving) return;
+    for (const question of this.state.questions.next()) line.send(question);
   }
 
   /** Ends the session. */
@@ -176,8 +185,10 @@ export class Driver implements LineHandler {
     this.search?.stop();
     this.search = undefined;
     line.handler = this;
+    const protocol = this.directory.speaks;
     this.link = {
       line,
+      protocol,
       begun: this.env.now(),
       newestBefore: this.state.newest,
       watch: undefined,
@@ -185,7 +196,7 @@ export class Driver implements LineHandler {
       callOff: this.env.after(this.timing.welcome, () => this.lost("no welcome came")),
     };
     const arrive = {
-      ...this.hello(this.directory.speaks),
+      ...this.hello(protocol),
       game: this.wishes.game,
       stood: this.state.stood(),
       heard: this.state.heard(),
@@ -194,7 +205,7 @@ export class Driver implements LineHandler {
     const { lobby } = this.wishes;
     // Once it is in, it names the match.
     if (!lobby || this.match !== undefined) return line.send({ type: "arrive", ...arrive });
-    if (this.directory.speaks < PROTOCOL_6) {
+    if (protocol < PROTOCOL_6) {
       return this.refused("protocol", "the node cannot look for a match by its properties");
     }
     const { properties = {}, create = false } = lobby;
@@ -212,6 +223,7 @@ export class Driver implements LineHandler {
     const resumed = this.state.welcome !== undefined;
     const outage = now - this.heardAt;
     const news = this.state.takeUp(welcome, link.rewoundTo, this.moving);
+    this.state.questions.opened(link.protocol);
     link.callOff();
     link.watch = new Watch(this.env, () => this.patience(line), () => this.fellSilent());
     link.callOff = this.env.after(STEADY, () => this.good());
@@ -237,6 +249,7 @@ export class Driver implements LineHandler {
     this.servedBy = line.address;
     news.forEach(this.tell);
     for (const command of this.state.untaken()) line.send({ type: "command", ...command });
+    this.sendQuestions();
     this.sendPacket();
   }
 
@@ -258,9 +271,10 @@ export class Driver implements LineHandler {
   private heard(): void {
     this.heardAt = this.env.now();
     this.link?.watch?.heard();
-    if (this.moving) return;
-    this.search?.stop();
+    if (this.moving || !this.search) return;
+    this.search.stop();
     this.search = undefined;
+    this.sendQuestions();
   }
 
   /** Closes the connection, and notes whether it was good. */
@@ -271,6 +285,7 @@ export class Driver implements LineHandler {
     link.callOff();
     link.watch?.stop();
     link.line.close();
+    this.state.questions.broke();
     const steady = this.env.now() - link.begun >= STEADY;
     const came = !refused && this.state.newest > link.newestBefore;
     if (link.watch && (steady || came)) this.good();
@@ -404,6 +419,9 @@ export class Driver implements LineHandler {
         return this.addresses.learn(message.addresses, line.address, this.env.random());
       case "standby":
         return this.keepWarm(line, message.address);
+      case "documents":
+        this.state.questions.answered(message);
+        return this.sendQuestions();
       default:
         this.state.told(message).forEach(this.tell);
     }

@@ -17,6 +17,7 @@ import {
 } from "../messages.js";
 import { ProtocolError } from "../error.js";
 import { SnapshotReceiver, type Received } from "../snapshot.js";
+import { Questions } from "./questions.js";
 
 /** Most inputs whose target tick is remembered until they are applied. */
 const MAX_TARGETS = 128;
@@ -66,6 +67,8 @@ export class SessionState {
   readonly counts: Counts = { redirects: 0, moves: 0, repeated: 0, gaps: 0 };
   /** The newest tick seen. */
   newest = 0;
+  /** What documents are asked. */
+  readonly questions: Questions;
   /** When the last packet was made. */
   sentAt = -Infinity;
   private receiver: SnapshotReceiver | undefined;
@@ -80,7 +83,9 @@ export class SessionState {
   private heardUntil: Heard | undefined;
   private arrivals: number[] = [];
 
-  constructor(readonly role: Role) {}
+  constructor(readonly role: Role) {
+    this.questions = new Questions(role === "spectator");
+  }
 
   /** Where the client stands, for a server that it comes back to. */
   stood(): Stood | undefined {

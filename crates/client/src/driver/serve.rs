@@ -23,10 +23,9 @@ impl Driver {
         let mut sent_command = 0;
         loop {
             if stream.writer.is_idle()
-                && let Some((seq, payload)) = self.shared.state.lock().command_behind(sent_command)
+                && let Some(message) = self.to_say(&mut sent_command)
             {
-                sent_command = seq;
-                stream.writer.queue(encode_client(&ClientMessage::Command { seq, payload }));
+                stream.writer.queue(encode_client(&message));
             }
             let Stream { reader, writer } = &mut stream;
             tokio::select! {
@@ -53,7 +52,7 @@ impl Driver {
                         return error.into();
                     }
                 }
-                () = self.shared.commands.notified() => {}
+                () = self.shared.wishes.notified() => {}
                 warmed = goes_on(&mut self.warm) => return Gone::GoesOn(warmed),
                 fresh = reached(&mut self.searching) => return Gone::Replaced(fresh),
                 () = sleep_until(watch.next) => {
@@ -62,6 +61,16 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// What to say next on the stream: a command behind `sent_command`, or a question to documents.
+    fn to_say(&self, sent_command: &mut u64) -> Option<ClientMessage> {
+        let mut state = self.shared.state.lock();
+        if let Some((seq, payload)) = state.command_behind(*sent_command) {
+            *sent_command = seq;
+            return Some(ClientMessage::Command { seq, payload });
+        }
+        state.questions.next().map(ClientMessage::Documents)
     }
 
     /// Ticks per second of the match.

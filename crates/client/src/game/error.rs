@@ -64,6 +64,31 @@ pub enum GameError {
         /// Why, for people.
         message: String,
     },
+    /// Documents refuse. Nothing was changed.
+    #[error("{message}")]
+    Documents {
+        /// The code of the refusal: `RK-DOC-...`.
+        code: String,
+        /// It in words, the code in front.
+        message: String,
+    },
+    /// The connection broke before documents answered.
+    #[error(
+        "RK-CLIENT-046: it is unknown whether the documents of kind `{kind}` were changed: the \
+         connection broke before they answered; read them, or call again with `if_version`"
+    )]
+    Unknown {
+        /// The kind.
+        kind: &'static str,
+    },
+    /// Documents say something that this client does not understand.
+    #[error("RK-CLIENT-047: the documents of kind `{kind}` answer in other words: {problem}")]
+    Answer {
+        /// The kind.
+        kind: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// The client under it cannot.
     #[error(transparent)]
     Client(#[from] std::sync::Arc<ClientError>),

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rekindle_door::Admission;
-use rekindle_schema::wire::{ClientMessage, RefuseCode, Role};
+use rekindle_schema::wire::{ClientMessage, PROTOCOL_6, RefuseCode, Role};
 use rekindle_transport::MessageReader;
 use tokio::time::{Instant, sleep};
 
 use super::end::End;
+use crate::desk::Questions;
 use crate::edge::Edge;
 use crate::limits::Bucket;
 use crate::meters::Meters;
@@ -25,7 +26,7 @@ const RESULTS_PATIENCE: Duration = Duration::from_secs(1);
 /// Hands commands over, in order, as fast as the client may send them.
 pub(super) async fn read_commands(
     edge: &Edge,
-    seat: &Seat,
+    (seat, questions): (&Seat, &Questions),
     room: &Room,
     reader: &mut MessageReader<ClientMessage>,
 ) -> End {
@@ -45,8 +46,19 @@ pub(super) async fn read_commands(
                 return malformed("second_hello", "RK-GATE-045: a second hello");
             }
             Err(error) => return malformed("stream", error.to_string()),
-            Ok(Some(ClientMessage::Command { .. })) if seat.role == Role::Spectator => {
-                return malformed("spectator_command", "RK-GATE-046: spectators give no commands");
+            Ok(Some(ClientMessage::Command { .. } | ClientMessage::Documents(_)))
+                if seat.role == Role::Spectator =>
+            {
+                let words = "RK-GATE-046: spectators give no commands, and ask no documents";
+                return malformed("spectator_command", words);
+            }
+            Ok(Some(ClientMessage::Documents(_))) if seat.listening.version < PROTOCOL_6 => {
+                let words = "RK-GATE-171: documents are asked under version 6 of the protocol";
+                return malformed("documents", words);
+            }
+            Ok(Some(ClientMessage::Documents(asked))) => {
+                sleep(pace.reserve(Instant::now())).await;
+                questions.put(seat, asked);
             }
             Ok(Some(ClientMessage::Command { seq, payload })) => {
                 // Not reading on is the answer to haste: the stream's window does the rest.

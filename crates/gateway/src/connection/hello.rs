@@ -104,7 +104,12 @@ pub(super) async fn receive(
             Ok(first) => admit(edge, (connection, number), first, standing).await,
             Err(why) => Err(why.into()),
         },
-        Ok(Some(ClientMessage::Command { .. } | ClientMessage::Bye | ClientMessage::Wait(_))) => {
+        Ok(Some(
+            ClientMessage::Command { .. }
+            | ClientMessage::Bye
+            | ClientMessage::Wait(_)
+            | ClientMessage::Documents(_),
+        )) => {
             let words = "RK-GATE-041: the first message must be a hello";
             Err(Refusal::new(RefuseCode::Malformed, words).into())
         }

@@ -21,7 +21,8 @@ use parking_lot::Mutex;
 use quinn::{Connection, RecvStream, SendStream};
 use rekindle_client::{Client, ClientConfig, ClientEvent, Snapshot, Trust};
 use rekindle_door::{
-    Admission, Location, MatchDoor, MatchFinder, MatchInfo, Opened, RawInput, Refusal, Wanted,
+    Admission, DeskAnswer, DocumentDesk, Location, MatchDoor, MatchFinder, MatchInfo, NodeSide,
+    Opened, RawInput, Refusal, Wanted,
 };
 use rekindle_door::{Applied, CommandDone, Recalled, SessionEnded, TickFrame};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys, Limits, Ticket};
@@ -438,6 +439,8 @@ pub struct FakeNode {
     pub nodes: watch::Sender<Vec<String>>,
     /// What clients are told of standbys.
     pub standbys: watch::Sender<Arc<BTreeMap<MatchId, String>>>,
+    /// Documents do not answer while this is true.
+    pub silent: watch::Sender<bool>,
     /// Changes when a match has come here.
     pub arrivals: watch::Sender<u64>,
 }
@@ -510,6 +513,26 @@ impl MatchFinder for FakeNode {
     }
 }
 
+/// Documents of kind `echo`: what is asked comes back with the player who asked, unless `silent`.
+impl DocumentDesk for FakeNode {
+    fn ask<'a>(
+        &'a self,
+        player: PlayerId,
+        kind: &'a str,
+        json: &'a str,
+    ) -> BoxFuture<'a, DeskAnswer> {
+        let mut silent = self.silent.subscribe();
+        Box::pin(async move {
+            let _ = silent.wait_for(|silent| !silent).await;
+            match kind {
+                "echo" => DeskAnswer { done: true, json: format!("{player} {json}") },
+                "long" => DeskAnswer { done: true, json: "x".repeat(1 << 16) },
+                _ => DeskAnswer { done: false, json: r#"{"code":"RK-DOC-120"}"#.to_owned() },
+            }
+        })
+    }
+}
+
 /// A client made by hand.
 pub struct Raw {
     pub connection: Connection,
@@ -569,7 +592,7 @@ pub fn gateway_config(limits: Limits) -> GatewayConfig {
 }
 
 pub fn start(limits: Limits, node: &Arc<FakeNode>) -> Gateway {
-    Gateway::bind(gateway_config(limits), Arc::clone(node) as Arc<dyn MatchFinder>, keys()).unwrap()
+    Gateway::bind(gateway_config(limits), Arc::clone(node) as Arc<dyn NodeSide>, keys()).unwrap()
 }
 
 /// A node process: it has its own threads, and can die without a word.
@@ -589,7 +612,7 @@ impl Process {
             .unwrap();
         let mut config = gateway_config(limits);
         config.bind = addr;
-        let node = Arc::clone(node) as Arc<dyn MatchFinder>;
+        let node = Arc::clone(node) as Arc<dyn NodeSide>;
         let gateway = {
             let _inside = runtime.enter();
             Gateway::bind(config, node, keys()).unwrap()

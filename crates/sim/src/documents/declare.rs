@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::wire::{ActionInfo, Call, Caller, CollectionInfo, Refusal};
@@ -160,8 +160,9 @@ pub struct Calling<'a> {
     pub tick_rate: u16,
 }
 
-/// Who may call an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Who may call an action, or read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Who {
     /// The player whose number the document's key is.
     Owner,
@@ -193,6 +194,16 @@ impl fmt::Display for Who {
             Self::Match => "matches",
             Self::Operator => "operators",
         })
+    }
+}
+
+/// Who may, in words.
+pub(super) fn only(who: &[Who]) -> String {
+    let names: Vec<_> = who.iter().map(Who::to_string).collect();
+    match names.split_last() {
+        None => "nobody may".to_owned(),
+        Some((only, [])) => format!("only {only} may"),
+        Some((last, before)) => format!("only {} and {last} may", before.join(", ")),
     }
 }
 
@@ -261,12 +272,7 @@ impl<D> Rule<D> {
     }
 
     fn callers(&self) -> String {
-        let names: Vec<_> = self.by.iter().map(Who::to_string).collect();
-        match names.split_last() {
-            None => "nobody may".to_owned(),
-            Some((only, [])) => format!("only {only} may"),
-            Some((last, before)) => format!("only {} and {last} may", before.join(", ")),
-        }
+        only(&self.by)
     }
 
     fn policy(&self) -> String {
@@ -299,6 +305,7 @@ pub struct Declaration<D> {
     pub(crate) actions: BTreeMap<String, Rule<D>>,
     pub(crate) calculations: BTreeMap<String, Calculate<D>>,
     pub(crate) aggregates: BTreeMap<String, Aggregate<D>>,
+    readers: Vec<Who>,
     problems: Vec<String>,
 }
 
@@ -309,6 +316,7 @@ impl<D: Document> Declaration<D> {
             actions: BTreeMap::new(),
             calculations: BTreeMap::new(),
             aggregates: BTreeMap::new(),
+            readers: Vec::new(),
             problems: Vec::new(),
         };
         D::declare(&mut made);
@@ -429,6 +437,23 @@ impl<D: Document> Declaration<D> {
         self.action(action, "destroy", run)
     }
 
+    /// Which players' clients may read: with [`Who::Owner`] each the document whose key is its
+    /// number, with [`Who::Player`] all documents, lists and aggregates. Without this, none.
+    /// Matches read nothing, operators and backends everything.
+    pub fn read_by(&mut self, who: impl IntoIterator<Item = Who>) -> &mut Self {
+        self.readers = who.into_iter().collect();
+        if let Some(other) =
+            self.readers.iter().find(|who| !matches!(who, Who::Owner | Who::Player))
+        {
+            self.problems.push(format!(
+                "read_by of the kind `{}` names {other}: it is about players (Who::Owner, \
+                 Who::Player); operators read in any case, matches never",
+                D::KIND
+            ));
+        }
+        self
+    }
+
     /// A value that follows from the attributes: it is read and filtered by as they are.
     pub fn calculation<T: Serialize>(
         &mut self,
@@ -492,6 +517,7 @@ impl<D: Document> Declaration<D> {
             actions: self.actions.iter().map(action).collect(),
             calculations: self.calculations.keys().cloned().collect(),
             aggregates: self.aggregates.keys().cloned().collect(),
+            readers: self.readers.clone(),
             most: D::MOST,
         }
     }

@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::declare::{Who, only};
+
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 128;
 /// Most calls of one order.
@@ -287,6 +289,19 @@ pub enum Refusal {
         /// What is wrong, and what is known.
         problem: String,
     },
+    /// The kind does not let this player read.
+    #[error(
+        "RK-DOC-114: player {player} may not read this of the documents of kind `{kind}`: \
+         {policy} (`read_by` in their declaration)"
+    )]
+    Unreadable {
+        /// The kind.
+        kind: String,
+        /// Who asked.
+        player: u64,
+        /// Who may, in words.
+        policy: String,
+    },
     /// The bytes are no order.
     #[error("RK-DOC-113: this is no order for a collection: {problem}")]
     Malformed {
@@ -312,6 +327,7 @@ impl Refusal {
             Self::Denied { .. } => "RK-DOC-111",
             Self::Question { .. } => "RK-DOC-112",
             Self::Malformed { .. } => "RK-DOC-113",
+            Self::Unreadable { .. } => "RK-DOC-114",
         }
     }
 }
@@ -442,8 +458,28 @@ pub struct CollectionInfo {
     pub calculations: Vec<String>,
     /// The aggregates by name.
     pub aggregates: Vec<String>,
+    /// Which players may read.
+    #[serde(default)]
+    pub readers: Vec<Who>,
     /// Most documents.
     pub most: u64,
+}
+
+impl CollectionInfo {
+    /// Whether a player's client may ask this. Who asks what would come of calls learns what the
+    /// calls would tell.
+    pub fn may_read(&self, player: u64, question: &Question) -> Result<(), Refusal> {
+        let all = self.readers.contains(&Who::Player);
+        let own = all || self.readers.contains(&Who::Owner);
+        let may = match question {
+            Question::Can(_) => true,
+            Question::Get { key } => all || own && *key == player.to_string(),
+            Question::Query(_) | Question::Stats => all,
+            Question::Sources { .. } | Question::Plan(_) => false,
+        };
+        let (kind, policy) = (self.kind.clone(), only(&self.readers));
+        if may { Ok(()) } else { Err(Refusal::Unreadable { kind, player, policy }) }
+    }
 }
 
 /// What an action says of itself.

@@ -13,11 +13,11 @@ use crate::ecs::bundle::Bundle;
 use crate::ecs::commands::CommandQueue;
 use crate::ecs::hooks::Lifecycle;
 use crate::ecs::index::Follower;
+use crate::ecs::limit::QueryLimit;
 use crate::ecs::output::Outbox;
 use crate::ecs::params::RulesVersion;
 use crate::ecs::registry::{Registry, in_place};
 use crate::ecs::rng::Rng;
-use crate::ecs::sight::Sight;
 use crate::ecs::workers::Workers;
 use crate::storage::change::Mut;
 use crate::storage::column::{AnyColumn, Column, bits};
@@ -99,7 +99,7 @@ pub struct World {
     /// Threads that help with queries and systems; no state.
     pub(crate) workers: Option<Arc<dyn Workers>>,
     /// What one system is to see, while somebody finds out at which entity it panics; no state.
-    pub(crate) sight: Option<Box<Sight>>,
+    pub(crate) query_limit: Option<Box<QueryLimit>>,
     /// The entity that a hook or a machine is called for.
     pub(crate) told_of: Entity,
     /// Worlds for systems that run [side by side](crate::ecs::schedule::beside), kept for their
@@ -144,7 +144,7 @@ impl World {
             commands: RefCell::default(),
             outbox: RefCell::default(),
             workers: None,
-            sight: None,
+            query_limit: None,
             told_of: Entity::NONE,
             lanes: Vec::new(),
             now: Run { stamp: stamp(Tick(0), 0), last: 0, stream: 0, tick: Tick(0) },
@@ -164,9 +164,9 @@ impl World {
     /// The taken slots that loops of a system go over, 64 per word.
     #[inline]
     pub(crate) fn seen_by(&self, run: &Run) -> &[u64] {
-        match &self.sight {
+        match &self.query_limit {
             None => self.entities.words(),
-            Some(sight) => sight.words(run, &self.entities),
+            Some(limit) => limit.words(run, &self.entities),
         }
     }
 

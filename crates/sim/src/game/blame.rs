@@ -2,16 +2,17 @@
 //!
 //! A panic tells what the system was doing in words of the game, and not which entity it had come
 //! to; to note that in each loop over a query would make all loops slower. So the step is made
-//! again, from the state before it, with a [`Sight`]: loops of the system see only the entities in
-//! the first so many slots. The least number of slots with which the system still panics in the
-//! same words names the entity, after log2 of all slots trials. The world that plays pays nothing.
+//! again, from the state before it, with a [`QueryLimit`]: loops of the system see only the
+//! entities in the first so many slots. The least number of slots with which the system still
+//! panics in the same words names the entity, after log2 of all slots trials. The world that plays
+//! pays nothing.
 //!
 //! Called for a step that failed: by [`Harness`](crate::Harness), and through
 //! [`GameType::at_entity`](crate::GameType::at_entity) by those who report it.
 
 use rekindle_schema::record::Step;
 
-use crate::ecs::sight::{Sight, at_entity};
+use crate::ecs::limit::{QueryLimit, at_entity};
 use crate::game::builder::Game;
 use crate::game::matches::Match;
 use crate::game::simulation::{SimError, Simulation as _};
@@ -24,10 +25,10 @@ impl<G: Game> Typed<G> {
     pub(crate) fn blame(&self, checkpoint: &[u8], step: &Step, error: SimError) -> SimError {
         let SimError::Panicked { system, tick, message } = &error else { return error };
         let Some(position) = self.position_of(system) else { return error };
-        // A match with so many slots in sight, after it failed in the same way.
+        // A match whose system sees so many slots, after it failed in the same way.
         let fails = |slots: usize| -> Option<Match<G>> {
             let mut made = Self::restore(self, checkpoint).ok()?;
-            made.world.sight = Some(Box::new(Sight::new(position, slots)));
+            made.world.query_limit = Some(Box::new(QueryLimit::new(position, slots)));
             (made.step(step).as_ref().err() == Some(&error)).then_some(made)
         };
         let Some(whole) = fails(usize::MAX) else { return error };

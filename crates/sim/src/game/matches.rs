@@ -14,8 +14,8 @@ use rekindle_schema::net::NetView;
 use rekindle_schema::record::{AppliedCommand, Effect, Join, Leave, Step};
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
+use crate::ecs::limit::at_entity;
 use crate::ecs::query::parallel::said;
-use crate::ecs::sight::at_entity;
 use crate::ecs::stats::StatisticView;
 use crate::ecs::values::{Broken, ValidationView, ValueView};
 use crate::ecs::watch::{StepPart, StepWatch, Watched};

@@ -269,6 +269,7 @@ impl Player {
                     evidence.rewinds.push(SeenRewind { at, to });
                 }
             }
+            ClientEvent::DocumentsDone { id, .. } => panic!("nobody asked {id} of documents"),
             ClientEvent::EventsMissed { from, to } => {
                 say(format_args!("events of {from} to {to} may be missing"));
             }

@@ -20,11 +20,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::slice;
 use std::sync::{Mutex, PoisonError};
 
+use crate::ecs::limit::at_entity;
 use crate::ecs::query::Query;
 use crate::ecs::query::cursor::{ReadGuard, WriteGuard};
 use crate::ecs::query::data::QueryData;
 use crate::ecs::query::filter::QueryFilter;
-use crate::ecs::sight::at_entity;
 use crate::ecs::workers::Workers;
 use crate::storage::change::Mut;
 use crate::storage::column::{Column, PAGE, bits, place};
@@ -500,7 +500,7 @@ impl<D: ParallelData, F: QueryFilter> Query<'_, D, F> {
         body: &(impl Fn(D::Item<'_>) -> R + Sync),
     ) -> Result<Vec<R>, (usize, Box<dyn Any + Send>)> {
         let slot = Cell::new(0);
-        // All of them, also while a sight is limited: a panic names its entity by itself.
+        // All of them, also while a limit is set: a panic names its entity by itself.
         let words = self.entities.words();
         let all = || {
             let (mut results, mut items) = (Vec::new(), self.iter_mut());

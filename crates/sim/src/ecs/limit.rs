@@ -11,7 +11,7 @@ use crate::storage::stamp::{self, Run};
 use crate::value::entity::Entity;
 
 /// What the loops of one system see of the entities, for one step.
-pub(crate) struct Sight {
+pub(crate) struct QueryLimit {
     /// The place of the system in the stamps of a tick.
     position: u32,
     /// They see the entities in slots before this one.
@@ -20,7 +20,7 @@ pub(crate) struct Sight {
     words: OnceCell<Vec<u64>>,
 }
 
-impl Sight {
+impl QueryLimit {
     pub(crate) fn new(position: u32, slots: usize) -> Self {
         Self { position, slots, words: OnceCell::new() }
     }
