@@ -2,7 +2,7 @@
 
 use rekindle_transport::SetupError;
 
-use crate::questions::MAX_QUESTIONS;
+use crate::questions::{MAX_QUESTION, MAX_QUESTIONS};
 
 /// Most commands that may wait for their result.
 pub const MAX_COMMANDS: usize = 256;
@@ -33,6 +33,12 @@ pub enum ClientError {
         "RK-CLIENT-008: {MAX_QUESTIONS} questions to documents wait to be sent: wait for answers"
     )]
     TooManyQuestions,
+    /// A question to documents that no server takes.
+    #[error(
+        "RK-CLIENT-048: a question to documents of {0} bytes: at most {MAX_QUESTION} are taken; \
+         call fewer actions at once"
+    )]
+    QuestionTooLong(usize),
     /// The server is of an earlier release.
     #[error(
         "RK-CLIENT-009: the server speaks version {0} of the protocol, and documents are asked \

@@ -50,7 +50,7 @@ pub use error::{ClientError, MAX_COMMANDS};
 pub use event::{ClientEvent, DocumentsAnswer, Snapshot};
 #[cfg(feature = "game")]
 pub use game::{Answer, GameClient, GameError, Seen, Told};
-pub use questions::MAX_QUESTIONS;
+pub use questions::{MAX_QUESTION, MAX_QUESTIONS};
 pub use rekindle_netcode::SnapshotHeader;
 pub use rekindle_transport::{ClientEndpoint, Trust};
 pub use session::{Counts, SentInput};

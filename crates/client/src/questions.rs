@@ -8,6 +8,9 @@ use crate::error::ClientError;
 
 /// Most questions that may wait to be sent.
 pub const MAX_QUESTIONS: usize = 256;
+/// Longest kind and JSON of a question together, in bytes: a server ends the session of a client
+/// whose message has more than 16 KiB.
+pub const MAX_QUESTION: usize = (16 << 10) - 32;
 /// Most that are sent and not answered: a server refuses more.
 const OPEN: usize = 4;
 
@@ -24,6 +27,10 @@ pub(crate) struct Questions {
 impl Questions {
     /// Puts a question behind the others; its number.
     pub(crate) fn ask(&mut self, kind: &str, json: String) -> Result<u64, ClientError> {
+        let length = kind.len() + json.len();
+        if length > MAX_QUESTION {
+            return Err(ClientError::QuestionTooLong(length));
+        }
         if self.waiting.len() >= MAX_QUESTIONS {
             return Err(ClientError::TooManyQuestions);
         }
@@ -59,6 +66,8 @@ impl Questions {
 
 #[cfg(test)]
 mod tests {
+    use rekindle_schema::wire::{ClientMessage, encode_client};
+
     use super::*;
 
     #[test]
@@ -73,6 +82,19 @@ mod tests {
         assert_eq!(questions.next().map(|sent| sent.id), Some(5));
         assert_eq!(questions.lost(), [1, 3, 4, 5], "what was not sent is not lost");
         assert_eq!(questions.next().map(|sent| sent.id), Some(6));
+    }
+
+    #[test]
+    fn a_question_for_which_a_server_would_end_the_session_is_not_sent() {
+        let mut questions = Questions::default();
+        let json = |length: usize| "x".repeat(length - "profile".len());
+        let refused = questions.ask("profile", json(MAX_QUESTION + 1)).unwrap_err();
+        assert!(matches!(refused, ClientError::QuestionTooLong(length) if length > MAX_QUESTION));
+        questions.ask("profile", json(MAX_QUESTION)).unwrap();
+        let mut longest = questions.next().expect("the one that fits");
+        longest.id = u64::MAX;
+        let bytes = encode_client(&ClientMessage::Documents(longest));
+        assert!(bytes.len() - 4 <= 16 << 10, "{} bytes", bytes.len());
     }
 
     #[test]

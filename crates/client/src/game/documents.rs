@@ -39,6 +39,9 @@ use serde::{Deserialize, Serialize};
 use super::{GameClient, GameError};
 use crate::event::{ClientEvent, DocumentsAnswer};
 
+/// The code of a server that does not know whether an order was applied.
+const UNKNOWN: &str = "RK-DOC-122";
+
 /// The answer to an order.
 #[derive(Deserialize)]
 struct Ordered {
@@ -63,8 +66,9 @@ impl<G: Game> GameClient<G> {
     /// durable.
     ///
     /// # Errors
-    /// [`GameError::Documents`] with the code of the refusal: nothing was changed.
-    /// [`GameError::Unknown`] if the connection broke meanwhile.
+    /// [`GameError::Documents`] with the code of the refusal: nothing was changed, but for
+    /// `RK-GATE-170`, whose answer was too long. [`GameError::Unknown`] if the connection broke or
+    /// the node of the documents died meanwhile.
     pub async fn call<D: Document>(&mut self, calls: Vec<Call>) -> Result<Vec<Done>, GameError> {
         #[derive(Serialize)]
         struct Order {
@@ -114,6 +118,10 @@ impl<G: Game> GameClient<G> {
             DocumentsAnswer::Refused(json) => {
                 let Problem { code, message } =
                     serde_json::from_str(&json).map_err(|error| unreadable(error.to_string()))?;
+                // The server asked, and was not told either.
+                if code == UNKNOWN {
+                    return Err(GameError::Unknown { kind: D::KIND });
+                }
                 Err(GameError::Documents { code, message })
             }
             DocumentsAnswer::Unknown => Err(GameError::Unknown { kind: D::KIND }),

@@ -64,7 +64,7 @@ pub enum GameError {
         /// Why, for people.
         message: String,
     },
-    /// Documents refuse. Nothing was changed.
+    /// Documents refuse. Nothing was changed, but for `RK-GATE-170`.
     #[error("{message}")]
     Documents {
         /// The code of the refusal: `RK-DOC-...`.
@@ -72,10 +72,11 @@ pub enum GameError {
         /// It in words, the code in front.
         message: String,
     },
-    /// The connection broke before documents answered.
+    /// The connection broke, or their node died, before documents answered.
     #[error(
         "RK-CLIENT-046: it is unknown whether the documents of kind `{kind}` were changed: the \
-         connection broke before they answered; read them, or call again with `if_version`"
+         connection broke, or their node died, before they answered; read them, or call again with \
+         `if_version`"
     )]
     Unknown {
         /// The kind.
